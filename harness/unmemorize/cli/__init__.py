@@ -1,0 +1,77 @@
+"""The command line: one file per command, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from unmemorize.errors import UnmemorizeError
+
+COMMANDS = {
+    "run": "Run a suite (or what is missing of it) and print its leaderboard.",
+    "plan": "Show which cells a suite has, which are done, and how long the rest may take.",
+    "list": "List methods, metrics, providers, layouts, executors and suites.",
+    "show": "Show one of them: what it does, its settings, where it comes from.",
+    "board": "Build the leaderboard of results folders, also while a run is going on.",
+    "plugins": "Show which plugins are loaded, and which are broken and why.",
+}
+
+
+class _Lazy(click.Group):
+    """A group whose help needs no command's imports."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from unmemorize.errors import nearest
+
+            raise click.UsageError(f"no command {args[0]!r}; did you mean {nearest(args[0], COMMANDS, most=3)[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="unmemorize", message="unmemorize %(version)s")
+@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
+@click.pass_context
+def group(ctx: click.Context, traceback: bool) -> None:
+    """Benchmark, compare and apply mitigations of memorization in language models.
+
+    Start with: unmemorize run quick
+    """
+    ctx.obj = {"traceback": traceback}
+
+
+def main() -> None:
+    """Run the command line; a user's error is printed in its three parts and ends with status 2."""
+    try:
+        group(standalone_mode=True)
+    except UnmemorizeError as error:
+        if "--traceback" in sys.argv:
+            raise
+        click.echo(_shown(error), err=True)
+        sys.exit(2)
+
+
+def _shown(error: UnmemorizeError) -> str:
+    label = click.style("error:", fg="red", bold=True)
+    return (
+        f"{label} {error.what}\n"
+        f"  {click.style('expected:', bold=True)} {error.expected}\n"
+        f"  {click.style('fix:', bold=True)} {error.fix}"
+    )

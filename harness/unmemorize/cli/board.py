@@ -1,0 +1,161 @@
+"""`unmemorize board`: the ranked tables of one or several results folders, at any moment of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from unmemorize.leaderboard.board import Board
+    from unmemorize.results.merge import Merged
+
+RESULTS: Final = Path("unmemorize-results")
+_KINDS: Final = ("terminal", "markdown", "csv", "parquet", "latex", "html")
+
+
+@click.command("board")
+@click.argument("sources", metavar="[FOLDER|SUITE]...", nargs=-1)
+@click.option("--format", "kind", type=click.Choice(_KINDS), help="Form of the output [default: terminal].")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@click.option("--all-configs", is_flag=True, help="Show every configuration, not only each method's best.")
+def command(sources: tuple[str, ...], kind: str | None, output: Path | None, all_configs: bool) -> None:
+    """Print the leaderboard of results folders.
+
+    FOLDER is a results folder; SUITE stands for ./unmemorize-results/SUITE. Several are merged into one
+    board; cells that they share or disagree about are reported. Without an argument: everything in
+    ./unmemorize-results.
+
+    The form follows the ending of --output where --format is not given: .md, .csv, .parquet, .tex, .html.
+    """
+    from unmemorize.leaderboard.board import build_board
+    from unmemorize.results.merge import merge
+
+    folders = _folders(sources)
+    merged = merge([_read(folder) for folder in folders])
+    board = build_board(merged.frame, all_configs=all_configs)
+    _write(board, kind or _by_ending(output), output)
+    _report(merged)
+
+
+def _folders(sources: tuple[str, ...]) -> list[Path]:
+    """Return the results folders that the arguments mean."""
+    from unmemorize.errors import StoreError
+
+    if sources:
+        return [folder for source in sources for folder in _named(source)]
+    folders = _inside(RESULTS)
+    if not folders:
+        raise StoreError(
+            f"there are no results in ./{RESULTS}",
+            expected="a folder of results for each suite that was run here",
+            fix="unmemorize run quick, or name a folder: unmemorize board FOLDER",
+        )
+    return folders
+
+
+def _named(source: str) -> list[Path]:
+    from unmemorize.errors import StoreError, nearest
+
+    for place in (Path(source), RESULTS / source):
+        found = [place] if (place / "records.jsonl").exists() else _inside(place)
+        if found:
+            return found
+    known = [folder.name for folder in _inside(RESULTS)]
+    listed = ", ".join(nearest(source, known)) or "no results are there yet"
+    raise StoreError(
+        f"neither ./{source} nor ./{RESULTS / source} holds results",
+        expected=f"a folder with records.jsonl, or the name of a suite that was run here: {listed}",
+        fix=f"unmemorize board {nearest(source, known)[0]}" if known else f"unmemorize run {source}",
+    )
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("*/records.jsonl"))
+
+
+def _read(folder: Path) -> pl.DataFrame:
+    from unmemorize.results.store import Store
+
+    reading = Store(folder).read()
+    if reading.torn:
+        lines = (
+            "1 line that is no record was" if reading.torn == 1 else f"{reading.torn} lines that are no records were"
+        )
+        click.echo(f"note: {lines} left out of {folder / 'records.jsonl'}", err=True)
+    return reading.frame
+
+
+def _by_ending(output: Path | None) -> str:
+    endings = {".md": "markdown", ".csv": "csv", ".parquet": "parquet", ".tex": "latex", ".html": "html"}
+    return endings.get(output.suffix.lower(), "terminal") if output else "terminal"
+
+
+def _write(board: Board, kind: str, output: Path | None) -> None:
+    from unmemorize.leaderboard.formats import rendered
+
+    if output is not None:
+        _save(rendered(board, kind), output)
+        click.echo(f"wrote {output}", err=True)
+    elif kind == "terminal":
+        _print(board)
+    else:
+        _refuse_binary(kind)
+        click.echo(rendered(board, kind), nl=False)
+
+
+def _save(content: bytes, output: Path) -> None:
+    from unmemorize.errors import StoreError
+
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(content)
+    except OSError as problem:
+        raise StoreError(
+            f"{output} cannot be written: {problem.strerror or problem}",
+            expected="a file in a folder that you may write",
+            fix="choose another place: --output board.html",
+        ) from problem
+
+
+def _print(board: Board) -> None:
+    """Print for the window there is; piped output has a fixed width and no control codes."""
+    import shutil
+    import sys
+
+    from unmemorize.leaderboard.terminal import PIPED_WIDTH, to_text
+
+    window = sys.stdout.isatty()
+    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if window else PIPED_WIDTH
+    click.echo(to_text(board, width=width, color=window))
+
+
+def _refuse_binary(kind: str) -> None:
+    import sys
+
+    from unmemorize.errors import StoreError
+
+    if kind == "parquet" and sys.stdout.isatty():
+        raise StoreError(
+            "a parquet file is no text for a terminal",
+            expected="a file to write it to",
+            fix="unmemorize board --format parquet --output board.parquet",
+        )
+
+
+def _report(merged: Merged) -> None:
+    """Say on stderr which cells the folders share, and where their numbers differ."""
+    if merged.duplicates.height:
+        click.echo(
+            f"note: {merged.duplicates.height} cells are in several folders; the latest of each is shown",
+            err=True,
+        )
+    for row in merged.disagreements.head(20).to_dicts():
+        number = f"{row['metric']} {row['moment']} on {row['set']} ({row['part']})"
+        where = f"{row['suite']} / {row['testbed']}, {row['method']}, seed {row['seed']}"
+        click.echo(f"disagreement: {where}: {number} is {row['lowest']:g} and {row['highest']:g}", err=True)
+    if merged.disagreements.height > 20:
+        click.echo(f"and {merged.disagreements.height - 20} more disagreements", err=True)

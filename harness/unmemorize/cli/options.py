@@ -1,0 +1,140 @@
+"""The options that several commands share: suite, parts of it, plugins, results folder."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from unmemorize.registry import Registry
+    from unmemorize.suite import Suite
+
+RESULTS = Path("unmemorize-results")
+"""Where results folders are made, one per suite."""
+
+
+def names(value: str) -> tuple[str, ...]:
+    """Split a comma list; commas inside the brackets of a grid point, `noise[layers=2,size=quick]`, stay."""
+    parts = re.split(r",(?![^\[]*\])", value)
+    found = tuple(part.strip() for part in parts if part.strip())
+    if not found:
+        raise click.BadParameter("write one name or more, with commas between them: a,b")
+    return found
+
+
+def seeds(value: str) -> tuple[int, ...]:
+    """Read a comma list of seeds."""
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of seeds; write e.g. 0,1,2") from None
+
+
+def _with(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    return lambda _context, _parameter, value: None if value is None else read(value)
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteChoice:
+    """What was asked for on the command line."""
+
+    suite: str
+    overrides: tuple[str, ...] = ()
+    methods: tuple[str, ...] | None = None
+    metrics: tuple[str, ...] | None = None
+    testbeds: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    plugins: tuple[Path, ...] = ()
+    results: Path | None = None
+
+    def load(self, registry: Registry) -> Suite:
+        """Add the plugin files to `registry`, and return the chosen suite."""
+        from unmemorize.suite import load_suite
+
+        for file in self.plugins:
+            registry.add_file(file)
+        return load_suite(
+            self.suite,
+            registry,
+            overrides=self.overrides,
+            methods=self.methods,
+            metrics=self.metrics,
+            testbeds=self.testbeds,
+            seeds=self.seeds,
+        )
+
+    def folder(self, suite: Suite) -> Path:
+        """Return the results folder."""
+        return RESULTS / suite.name if self.results is None else self.results
+
+
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.py",
+    help="A Python file that is a plugin; may be given several times.",
+)
+
+_SUITE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.argument("suite"),
+    click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="PATH=VALUE",
+        help="Override a setting: --set method.balanced_subnet.ratio=0.05; a list is a grid.",
+    ),
+    click.option(
+        "--methods",
+        callback=_with(names),
+        metavar="A,B",
+        help="Only these methods; others join with defaults.",
+    ),
+    click.option(
+        "--metrics",
+        callback=_with(names),
+        metavar="A,B",
+        help="Only these metrics; others join with defaults.",
+    ),
+    click.option("--testbeds", callback=_with(names), metavar="A,B", help="Only these testbeds."),
+    click.option("--seeds", callback=_with(seeds), metavar="0,1", help="Seeds in place of the suite's own."),
+    plugin_option,
+    click.option(
+        "--results",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="FOLDER",
+        help=f"The results folder; ./{RESULTS}/SUITE by default.",
+    ),
+)
+
+
+def suite_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the argument SUITE and the options that choose from it, as one `choice: SuiteChoice`."""
+    names = tuple(SuiteChoice.__dataclass_fields__)
+
+    @functools.wraps(function)
+    def wrapped(**arguments: Any) -> Any:
+        choice = SuiteChoice(**{name: arguments.pop(name) for name in names})
+        return function(choice=choice, **arguments)
+
+    for option in reversed(_SUITE_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def load_registry(plugins: tuple[Path, ...]) -> Registry:
+    """Return the registry of what is installed and of the given plugin files."""
+    from unmemorize.registry import Registry
+
+    registry = Registry.load()
+    for file in plugins:
+        registry.add_file(file)
+    return registry

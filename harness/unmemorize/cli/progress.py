@@ -1,0 +1,104 @@
+"""Progress on a terminal: the cells of the run, and the work inside the current one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from unmemorize.contracts.hookspecs import CellEvent, hookimpl
+
+QUIET_SECONDS = 10.0
+"""How often a line is written where there is no terminal to draw on."""
+
+
+class TerminalProgress:
+    """Draws two bars on a terminal; writes a line now and then elsewhere.
+
+    It is a progress sink for the core and a plugin for the cells.
+    """
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._live = self._console.is_terminal
+        self._bars = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(),
+            TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True,
+        )  # fmt: skip
+        self._cells = None if not self._live else self._bars.add_task("cells", total=None)
+
+    def __enter__(self) -> TerminalProgress:
+        if self._live:
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._live:
+            self._bars.stop()
+
+    @contextmanager
+    def task(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """Open one line of progress inside the current cell."""
+        if not self._live:
+            with _lines(description, total) as advance:
+                yield advance
+            return
+        bar = self._bars.add_task(f"  {description}", total=total)
+        try:
+            yield lambda steps: self._bars.advance(bar, steps)
+        finally:
+            self._bars.remove_task(bar)
+
+    @hookimpl
+    def cell_started(self, event: CellEvent) -> None:
+        """Show which cell is running."""
+        if self._cells is not None:
+            self._bars.update(
+                self._cells,
+                total=event.total,
+                completed=event.index,
+                description=f"{event.testbed}: {event.method}",
+            )
+
+    @hookimpl
+    def cell_finished(self, event: CellEvent) -> None:
+        """Leave one line for the cell that has ended."""
+        seconds = (event.record or {}).get("total_seconds")
+        spent = f"{seconds:8.2f} s" if seconds is not None else " " * 10
+        color = {"done": "green", "failed": "red", "skipped": "yellow"}[event.status]
+        where = f"{event.index + 1:>3}/{event.total}"
+        what = f"{event.testbed}: {event.method} (seed {event.seed})"
+        self._console.print(f"  {where} [{color}]{event.status:<7}[/] {spent}  {what}", highlight=False)
+        if self._cells is not None:
+            self._bars.update(self._cells, completed=event.index + 1)
+
+
+@contextmanager
+def _lines(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    begin = last = time.monotonic()
+    done = 0
+
+    def advance(steps: int) -> None:
+        nonlocal done, last
+        done += steps
+        now = time.monotonic()
+        if now - last >= QUIET_SECONDS:
+            last = now
+            left = f", about {(now - begin) / done * (total - done):.0f} s left" if total and done else ""
+            of = f"/{total}" if total else ""
+            click.echo(f"    {description}: {done}{of}{left}", err=True)
+
+    yield advance

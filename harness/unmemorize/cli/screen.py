@@ -1,0 +1,49 @@
+"""How commands print: tables that fit the terminal, whole lines where there is none, and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+WIDE = 160
+"""Width of tables that are piped or written to a file."""
+
+
+def console() -> Console:
+    """Return a console for standard output."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=WIDE)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows of plain text; a column in which every cell is empty is left out."""
+    listed = [list(row) for row in rows]
+    kept = [number for number in range(len(columns)) if any(row[number] for row in listed)]
+    table = Table(box=None, pad_edge=False)
+    for number in kept:
+        table.add_column(columns[number], overflow="fold", no_wrap=number == 0)
+    for row in listed:
+        table.add_row(*(escape(row[number]) for number in kept))
+    click.secho(title, bold=True)
+    drawn = console()
+    with drawn.capture() as capture:
+        drawn.print(table)
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def print_json(value: object) -> None:
+    """Print JSON for other programs."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them: `42 s`, `3 min 10 s`, `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,159 @@
+"""`unmemorize show NAME`: what it does, its settings, where it comes from, and how to write it in a suite."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unmemorize.cli.options import load_registry, plugin_option
+
+if TYPE_CHECKING:
+    from unmemorize.registry import Registry
+    from unmemorize.registry.entries import Kind
+    from unmemorize.suite import Suite
+
+
+@click.command()
+@click.argument("name")
+@plugin_option
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON schema of its settings.")
+def command(name: str, plugins: tuple[Path, ...], as_json: bool) -> None:
+    """Show the method, metric, provider, layout, executor or suite called NAME."""
+    from unmemorize.cli.screen import print_json
+
+    registry = load_registry(plugins)
+    found = _found(registry, name)
+    if as_json:
+        shown = [_as_json(registry, kind, name) for kind in found]
+        print_json(shown[0] if len(shown) == 1 else shown)
+        return
+    for kind in found:
+        _show_suite(registry, name) if kind == "suite" else _show(registry, kind, name)
+
+
+def _found(registry: Registry, name: str) -> list[Kind]:
+    """Return every kind in which `name` is registered, a suite given as a path included."""
+    from unmemorize.registry.entries import KINDS
+
+    kinds = [kind for kind in KINDS if name in registry.names(kind)]
+    if kinds:
+        return kinds
+    if name.endswith(".toml"):
+        return ["suite"]
+    for collision in registry.collisions():
+        if collision.name == name:
+            registry.get(collision.kind, name)
+    _refuse(registry, name)
+    return []
+
+
+def _refuse(registry: Registry, name: str) -> None:
+    from unmemorize.errors import BrokenPluginError, UnknownNameError
+    from unmemorize.registry.entries import KINDS
+
+    broken = [info for info in registry.plugins() if info.status == "broken"]
+    for info in broken:
+        if info.name == name:
+            raise BrokenPluginError(
+                f"{info.label} failed to load: {info.error}", expected="a plugin that loads", fix=info.fix
+            )
+    names = [known for kind in KINDS for known in registry.names(kind)]
+    raise UnknownNameError(
+        "method, metric, provider, layout, executor or suite",
+        name,
+        names,
+        broken=[info.label for info in broken],
+        fix="`unmemorize list` shows all of them; `unmemorize plugins` shows where they come from",
+    )
+
+
+def _as_json(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:
+    if kind == "suite":
+        from unmemorize.suite import load_suite
+
+        return load_suite(name, registry).model_dump(mode="json")
+    config = getattr(registry.get(kind, name), "Config", None)
+    return {} if config is None else config.model_json_schema()
+
+
+def _show(registry: Registry, kind: Kind, name: str) -> None:
+    from unmemorize.cli.list import facts
+    from unmemorize.cli.screen import print_table
+    from unmemorize.suite.fields import describe
+
+    value = registry.get(kind, name)
+    click.secho(f"{name} ({kind})", bold=True)
+    click.echo(f"\n{inspect.cleandoc(value.__dict__.get('__doc__') or 'It has no description.')}\n")
+    for label, text in _facts(kind, value, facts(registry, kind, name)):
+        click.echo(f"{label + ':':<10} {text}")
+    config = getattr(value, "Config", None)
+    if config is None:
+        return
+    click.echo()
+    rows = [[field.name, field.type, field.default, field.range, field.sentence] for field in describe(config)]
+    if rows:
+        print_table("settings", ["setting", "type", "default", "range", "meaning"], rows)
+    else:
+        click.echo("It has no settings.")
+    click.echo(f"\nIn a suite:\n\n{_snippet(kind, name, config)}\n")
+
+
+def _facts(kind: Kind, value: Any, row: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = [("paper", getattr(value, "paper", ""))]
+    if kind == "method":
+        lines += [("stage", row["stage"]), ("needs", ", ".join(row["needs"]) or "nothing")]
+    if kind == "metric":
+        low, high = value.range
+        lines += [("kind", row["kind"]), ("range", f"{low:g} to {high:g}, {row['better']} is better")]
+    if kind == "provider":
+        lines.append(("trains", "yes" if row["trains"] else "no: methods that act in training do not apply"))
+    lines.append(("from", f"{row['distribution']} {row['version']}, plugin {row['plugin']!r}"))
+    lines.append(("file", _file(value)))
+    return [(label, text) for label, text in lines if text]
+
+
+def _file(value: Any) -> str:
+    try:
+        return str(inspect.getsourcefile(value) or "")
+    except TypeError:  # a class typed into a console has no file
+        return ""
+
+
+def _snippet(kind: Kind, name: str, config: Any) -> str:
+    from unmemorize.suite.fields import snippet
+
+    if kind == "provider":
+        return snippet("testbed.mine", config, first={"provider": name})
+    if kind == "executor":
+        return f'[run]\nexecutor = "{name}"\n\n{snippet("run.executor_config", config)}'
+    return snippet(f"{kind}.{name}", config)
+
+
+def _show_suite(registry: Registry, name: str) -> None:
+    from unmemorize.suite import load_suite
+
+    suite = load_suite(name, registry)
+    click.secho(f"{suite.name} (suite)", bold=True)
+    click.echo(f"\n{suite.description or 'It has no description.'}\n")
+    for label, text in _suite_facts(suite):
+        click.echo(f"{label + ':':<10} {text}")
+    click.echo(f"\n`unmemorize plan {name}` shows its cells, `unmemorize run {name}` runs them.")
+
+
+def _suite_facts(suite: Suite) -> list[tuple[str, str]]:
+    methods = [f"{entry.name} ({_configurations(len(entry.configs))})" for entry in suite.methods]
+    return [
+        ("testbeds", ", ".join(f"{entry.name} ({entry.provider})" for entry in suite.testbeds)),
+        ("methods", ", ".join(["base", *methods])),
+        ("metrics", ", ".join(entry.name for entry in suite.metrics)),
+        ("score", f"{suite.memorization} against {suite.utility}"),
+        ("seeds", ", ".join(map(str, suite.seeds))),
+        ("file", str(suite.path)),
+    ]
+
+
+def _configurations(count: int) -> str:
+    return f"{count} configuration" + ("" if count == 1 else "s")

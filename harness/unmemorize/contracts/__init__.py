@@ -1,0 +1,1 @@
+"""What a plugin must be: the contracts and the hooks, free of torch at import."""

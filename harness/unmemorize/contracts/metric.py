@@ -1,0 +1,102 @@
+"""A metric: a number about a testbed, with a direction and a range."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from unmemorize.contracts.config import StrictConfig
+
+if TYPE_CHECKING:
+    from unmemorize.contracts.testbed import Testbed
+    from unmemorize.evaluation import Evaluation
+
+Kind = Literal["memorization", "utility", "robustness", "cost"]
+Direction = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One value of a metric on one set of sequences."""
+
+    set: str
+    """The set it was measured on: `forget`, `forget_unseen`, `retain`, `holdout:NAME`; `holdout` is their mean."""
+    value: float
+    count: int
+    """How many sequences (or tokens) the value stands on."""
+    part: str = "all"
+    """`all`, `select` and `report` (the two halves), `copies=10` (a duplication class), or the metric's own."""
+    low: float | None = None
+    """Lower end of the 95 % interval over sequences, where there is one."""
+    high: float | None = None
+    """Upper end."""
+    per_sequence: tuple[float, ...] | None = None
+    """The value of every counted sequence."""
+    ids: tuple[int, ...] | None = None
+    """The ids of the counted sequences."""
+    metric: str | None = None
+    """A label other than the metric's own (`recovered@50+50` beside `extraction@50+50`)."""
+    direction: Direction | None = None
+    """The direction, where it differs from the metric's own."""
+
+
+class Metric(ABC):
+    """A number about a testbed, drawn from the passes that all metrics share."""
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind]
+    direction: ClassVar[Direction]
+    """Which way is better."""
+    range: ClassVar[tuple[float, float]]
+    by_default: ClassVar[bool] = True
+    """Whether it is measured where nobody names metrics (`mitigate`)."""
+    Config: ClassVar[type[StrictConfig]] = StrictConfig
+    paper: ClassVar[str] = ""
+
+    def __init__(self, config: StrictConfig | None = None, **settings: Any) -> None:
+        self.config: Any = self.Config(**settings) if config is None else config
+
+    def label(self, testbed: Testbed) -> str:
+        """Return the name under which values are recorded, lengths included where they matter."""
+        return self.name
+
+    @abstractmethod
+    def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
+        """Yield the values. Keep `per_sequence` and `ids` where the metric is a mean over sequences."""
+
+
+def mean_over_sequences(
+    name: str, ids: Sequence[int], values: Sequence[float], *, top: float = 100.0, **labels: Any
+) -> Measurement:
+    """Return the mean of one value per sequence, with its 95 % interval and the values themselves.
+
+    Args:
+        name: the set.
+        ids: the id of each sequence.
+        values: one value per sequence, from 0 to `top`. Where all are 0 or `top` the interval is Wilson's, otherwise
+            the normal one of a mean.
+        top: the largest possible value, 100 for percentages.
+        labels: further fields of `Measurement`.
+    """
+    count = len(values)
+    mean = sum(values) / count if count else float("nan")
+    if set(values) <= {0.0, top}:
+        low, high = (top * end for end in wilson_interval(mean / top, count))
+    else:
+        half = 1.96 * (sum((value - mean) ** 2 for value in values) / max(1, count - 1) / count) ** 0.5
+        low, high = mean - half, mean + half
+    return Measurement(
+        set=name, value=mean, count=count, low=low, high=high,
+        per_sequence=tuple(values), ids=tuple(ids), **labels,
+    )  # fmt: skip
+
+
+def wilson_interval(share: float, count: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Return the 95 % Wilson score interval of a share out of `count` (Wilson 1927); NaN where nothing was counted."""
+    if count == 0:
+        return float("nan"), float("nan")
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * ((share * (1 - share) + z * z / (4 * count)) / count) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,101 @@
+"""Set selected neurons or weights to zero, and tell or undo what any method changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unmemorize.contracts.layout import MLP, Matrix
+
+
+def matrices_of(mlps: Sequence[MLP]) -> dict[str, Matrix]:
+    """Return every MLP matrix by the name of its parameter, in a fixed order."""
+    return {matrix.name: matrix for mlp in mlps for matrix in mlp.matrices}
+
+
+@torch.no_grad()
+def zero_weights(mlps: Sequence[MLP], masks: Mapping[str, Tensor]) -> None:
+    """Set the weights to zero at which a mask is True.
+
+    Args:
+        mlps: the MLPs of the model.
+        masks: bool tensors by parameter name, in each parameter's own shape.
+    """
+    for name, matrix in matrices_of(mlps).items():
+        if name in masks:
+            matrix.weight.masked_fill_(masks[name].to(matrix.weight.device), 0.0)
+
+
+@torch.no_grad()
+def zero_neurons(mlps: Sequence[MLP], mask: Tensor) -> None:
+    """Remove neurons from the residual stream: set their outgoing weights to zero.
+
+    Args:
+        mlps: the MLPs of the model.
+        mask: (layers, neurons) bool, True at the neurons to remove.
+    """
+    for mlp, row in zip(mlps, mask, strict=True):
+        mlp.down.by_input()[row.to(mlp.down.weight.device)] = 0.0
+
+
+class Changes(NamedTuple):
+    """How much of a model differs from its reference."""
+
+    edited: int
+    parameters: int
+
+
+class Reference:
+    """A copy of a model's state in main memory, to count what was changed and to put it back.
+
+    Memory: one copy of the state dict on the CPU.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._state = {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
+        self._parameters = {name for name, _ in model.named_parameters()}
+
+    @torch.no_grad()
+    def changes(self, model: nn.Module) -> Changes:
+        """Count the parameters whose value differs. Tied parameters count once."""
+        edited = total = 0
+        for name, parameter in model.named_parameters():
+            total += parameter.numel()
+            edited += int((parameter.detach().cpu() != self._state[name]).sum())
+        return Changes(edited=edited, parameters=total)
+
+    @torch.no_grad()
+    def restore(self, model: nn.Module) -> None:
+        """Write back the tensors that differ, and only at the places where they differ."""
+        for name, value in model.state_dict().items():
+            original = self._state[name].to(value.device)
+            differs = value != original
+            if differs.any():
+                value[differs] = original[differs]
+
+    def same_keys(self, model: nn.Module) -> bool:
+        """Whether the model still has exactly the state-dict keys, shapes and dtypes of the reference."""
+        state = model.state_dict()
+        return state.keys() == self._state.keys() and all(
+            state[name].shape == value.shape and state[name].dtype == value.dtype for name, value in self._state.items()
+        )
+
+
+@contextmanager
+def gradients_of(model: nn.Module, weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Let only `weights` collect gradients inside; afterwards no gradient is left and all flags are as before."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    wanted = {id(weight) for weight in weights}
+    for parameter, _ in before:
+        parameter.requires_grad_(id(parameter) in wanted)
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, flag in before:
+            parameter.requires_grad_(flag)
+            parameter.grad = None

@@ -1,0 +1,198 @@
+"""Every error a user can meet, each in three parts: what and where, what was expected, what to type next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BrokenPluginError",
+    "ConfigError",
+    "DataError",
+    "DeadlineExceeded",
+    "DivergedError",
+    "LayoutError",
+    "NameCollisionError",
+    "NoOpError",
+    "PluginError",
+    "SelectionError",
+    "StoreError",
+    "UndeclaredNeedError",
+    "UnknownNameError",
+    "UnmemorizeError",
+    "nearest",
+]
+
+
+def nearest(name: str, available: Iterable[str], *, most: int = 8) -> list[str]:
+    """Return `available`, the names most like `name` first, at most `most` of them."""
+    names = sorted(set(available))
+    close = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
+    return (close + [other for other in names if other not in close])[:most]
+
+
+class UnmemorizeError(Exception):
+    """An error that a user can mend.
+
+    Args:
+        what: what is wrong, and where.
+        expected: what was expected or is available, near names first.
+        fix: what to type next.
+    """
+
+    def __init__(self, what: str, *, expected: str, fix: str) -> None:
+        self.what, self.expected, self.fix = what, expected, fix
+        super().__init__(f"{what}\n  expected: {expected}\n  fix: {fix}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.expected, self.fix)
+
+
+def _rebuild(kind: type[UnmemorizeError], what: str, expected: str, fix: str) -> UnmemorizeError:
+    error = kind.__new__(kind)
+    UnmemorizeError.__init__(error, what, expected=expected, fix=fix)
+    return error
+
+
+class ConfigError(UnmemorizeError):
+    """A suite, an override or a config that does not validate."""
+
+
+class DataError(UnmemorizeError):
+    """Sequences or files that cannot be used as they are."""
+
+
+class StoreError(UnmemorizeError):
+    """A results folder that cannot be read or written."""
+
+
+class PluginError(UnmemorizeError):
+    """A plugin that cannot be loaded or breaks its contract."""
+
+
+class BrokenPluginError(PluginError):
+    """Something was asked of a plugin that failed to load."""
+
+
+class NoOpError(UnmemorizeError):
+    """A method reported success without changing anything."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(
+            f"method {method!r} ended without changing a single parameter or the decoding",
+            expected="a changed model: an unedited model's numbers are never printed as a method's",
+            fix=f"raise its strength, e.g. --set method.{method}.ratio=0.01 (`unmemorize show {method}`)",
+        )
+
+
+class UnknownNameError(UnmemorizeError):
+    """A name that nothing registered; `broken` lists plugins that failed to load and may have held it."""
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        available: Iterable[str],
+        *,
+        where: str = "",
+        broken: Iterable[str] = (),
+        fix: str = "",
+    ) -> None:
+        names = nearest(name, available)
+        place = f" in {where}" if where else ""
+        expected = f"one of {', '.join(names)}" if names else f"a registered {kind}; none is"
+        super().__init__(
+            f"no {kind} is called {name!r}{place}",
+            expected=expected + _broken_note(broken),
+            fix=fix or f"`unmemorize list {_plural(kind)}` shows all of them; `unmemorize plugins` their origins",
+        )
+
+
+class NameCollisionError(PluginError):
+    """Two plugins that register one name."""
+
+    def __init__(self, kind: str, name: str, origins: Iterable[str]) -> None:
+        places = " and ".join(sorted(origins))
+        super().__init__(
+            f"the {kind} name {name!r} is registered by {places}",
+            expected="one origin per name, so that the order of installation never decides a benchmark",
+            fix="rename or uninstall one of them, or set UNMEMORIZE_PLUGINS=none (or to a list of plugins)",
+        )
+
+
+class LayoutError(UnmemorizeError):
+    """An architecture whose MLPs nobody described."""
+
+    def __init__(self, model_type: str, available: Iterable[str], *, broken: Iterable[str] = ()) -> None:
+        names = ", ".join(nearest(model_type, available, most=40))
+        super().__init__(
+            f"no layout is registered for model type {model_type!r}, so its MLPs cannot be found",
+            expected=(f"one of {names}" if names else "a registered layout; none is") + _broken_note(broken),
+            fix="return a `Layout` subclass from the hook `register_layouts` (CONTRIBUTING, 'Add a layout')",
+        )
+
+
+class SelectionError(UnmemorizeError):
+    """A selection of neurons or weights that cannot be made."""
+
+    @classmethod
+    def empty(cls, ratio: float, units: int, where: str) -> SelectionError:
+        """Build the error for a ratio that selects nothing out of `units`."""
+        smallest = 1 / units if units else 1.0
+        return cls(
+            f"ratio {ratio:g} selects 0 of {units} units in {where}",
+            expected=f"a ratio of at least {smallest:.3g} there (one unit)",
+            fix=f"set ratio={smallest:.3g} or more, or scope='global' to select over the whole model",
+        )
+
+    @classmethod
+    def not_finite(cls, where: str) -> SelectionError:
+        """Build the error for scores that hold NaN."""
+        return cls(
+            f"the scores of {where} hold NaN",
+            expected="a finite score for every unit",
+            fix="look at the loss on the forget set: lower the learning rate or use float32",
+        )
+
+
+class DivergedError(UnmemorizeError):
+    """Optimization that left the finite numbers."""
+
+    def __init__(self, where: str, step: int) -> None:
+        super().__init__(
+            f"{where} diverged: the loss is not finite at step {step}",
+            expected="a finite loss at every step",
+            fix="lower its learning rate or number of epochs (`unmemorize show METHOD` lists the settings)",
+        )
+
+
+class DeadlineExceeded(UnmemorizeError):  # noqa: N818 - named as the standard library names its timeouts
+    """A cell that ran out of the time it was given."""
+
+    def __init__(self, seconds: float, where: str) -> None:
+        super().__init__(
+            f"{where} ran past its deadline of {seconds:g} s",
+            expected=f"a cell that ends within {seconds:g} s",
+            fix="give it more time with --deadline SECONDS, or choose a cheaper configuration",
+        )
+
+
+class UndeclaredNeedError(PluginError):
+    """A method that used data it did not declare."""
+
+    def __init__(self, method: str, need: str, declared: Iterable[str]) -> None:
+        listed = ", ".join(sorted(declared)) or "nothing"
+        super().__init__(
+            f"method {method!r} used {need!r}, which it does not declare; it declares {listed}",
+            expected=f"{need!r} in `needs`, or no use of it: boards compare methods by what they were shown",
+            fix=f'add "{need}" to `needs` of the class that defines {method!r}',
+        )
+
+
+def _broken_note(broken: Iterable[str]) -> str:
+    listed = ", ".join(sorted(broken))
+    return f" (not loaded, because broken: {listed})" if listed else ""
+
+
+def _plural(kind: str) -> str:
+    return kind if kind.endswith("s") else f"{kind}s"

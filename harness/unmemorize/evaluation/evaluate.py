@@ -1,0 +1,88 @@
+"""Measure a testbed with several metrics at once, and cut the values into halves and duplication classes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from unmemorize.contracts.context import Context
+from unmemorize.contracts.metric import Direction, Kind, Measurement, Metric, mean_over_sequences
+from unmemorize.contracts.testbed import Testbed
+from unmemorize.errors import PluginError
+from unmemorize.evaluation.passes import Evaluation
+
+
+class Slot(NamedTuple):
+    """What a value is about."""
+
+    metric: str
+    set: str
+    part: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Measured:
+    """A measurement together with what its metric says about itself."""
+
+    slot: Slot
+    kind: Kind
+    direction: Direction
+    measurement: Measurement
+
+
+def evaluate(testbed: Testbed, metrics: Sequence[Metric], context: Context | None = None) -> dict[Slot, Measured]:
+    """Return every value of every metric on `testbed`.
+
+    Memorization values that keep their sequences are also given for two fixed halves of the set (`select` for choosing
+    a configuration, `report` for showing it) and for every duplication class.
+
+    Raises:
+        PluginError: a metric gives one value twice.
+    """
+    evaluation = Evaluation(testbed, context)
+    values: dict[Slot, Measured] = {}
+    for metric in metrics:
+        label = metric.label(testbed)
+        for measurement in metric.measure(evaluation):
+            for part in (measurement, *_parts(evaluation, metric, measurement)):
+                slot = Slot(part.metric or label, part.set, part.part)
+                if slot in values:
+                    raise PluginError(
+                        f"metric {metric.name!r} gives the value {tuple(slot)} twice",
+                        expected="one value per metric label, set and part",
+                        fix="give each measurement a `set`, `part` or `metric` of its own",
+                    )
+                values[slot] = Measured(slot, metric.kind, part.direction or metric.direction, part)
+    return values
+
+
+def _parts(evaluation: Evaluation, metric: Metric, whole: Measurement) -> Iterator[Measurement]:
+    if metric.kind != "memorization" or whole.per_sequence is None or whole.ids is None or whole.part != "all":
+        return
+    order = sorted(range(len(whole.ids)), key=lambda row: whole.ids[row])  # type: ignore[index]
+    yield _subset(whole, order[0::2], "select")
+    yield _subset(whole, order[1::2], "report")
+    copies = _copies(evaluation, whole.set)
+    classes = sorted({copies[i] for i in whole.ids if i in copies})
+    if len(classes) > 1:
+        for number in classes:
+            rows = [row for row in order if copies.get(whole.ids[row]) == number]
+            yield _subset(whole, rows, f"copies={number}")
+
+
+def _copies(evaluation: Evaluation, name: str) -> dict[int, int]:
+    sequences = evaluation.sequences(name)
+    if sequences is None:
+        return {}
+    return dict(zip(sequences.ids.tolist(), sequences.copies.tolist(), strict=True))
+
+
+def _subset(whole: Measurement, rows: Iterable[int], part: str) -> Measurement:
+    assert whole.per_sequence is not None
+    assert whole.ids is not None
+    chosen = list(rows)
+    values = [whole.per_sequence[row] for row in chosen]
+    ids = [whole.ids[row] for row in chosen]
+    subset = mean_over_sequences(whole.set, ids, values, part=part, metric=whole.metric, direction=whole.direction)
+    return dataclasses.replace(subset, per_sequence=None, ids=None)

@@ -1,0 +1,1 @@
+"""Plan, execute, resume: from a suite to records."""

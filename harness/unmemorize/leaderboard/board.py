@@ -1,0 +1,129 @@
+"""A board: one ranked table per testbed, with what the reader must know to read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import polars as pl
+
+from unmemorize.errors import StoreError
+from unmemorize.leaderboard.failures import PLACE, unfinished
+from unmemorize.leaderboard.ranking import ranked
+from unmemorize.leaderboard.rows import chosen_rows
+from unmemorize.leaderboard.variants import variants
+from unmemorize.results.merge import latest
+from unmemorize.results.record import BASE
+
+HOME: Final = "unmemorize"
+"""The distribution whose methods need no word about where they come from."""
+
+COLUMNS: Final = (
+    *("suite", "testbed", "variant", "rank", "method", "distribution", "version", "stage", "needs"),
+    *("memorized_before", "memorized_after", "memorized_low", "memorized_high"),
+    *("unseen_before", "unseen_after", "unseen_low", "unseen_high"),
+    *("utility_before", "utility_after", "utility_low", "utility_high"),
+    *("perplexity_before", "perplexity_after", "seconds", "peak_memory", "edited_share"),
+    *("score", "score_low", "score_high", "frontier", "flags", "seeds", "configs", "rule"),
+    *("memorization", "utility", "utility_direction", "method_config", "provider", "provider_config"),
+)
+"""The columns of the flat frame, in order: what CSV and parquet hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rows of one testbed, comparable with each other."""
+
+    suite: str
+    testbed: str
+    variant: str
+    """What tells this table from others of the same name: settings of the testbed, or headline metrics."""
+    memorization: str
+    """Label of the headline memorization metric; empty where nothing is measured yet."""
+    utility: str
+    """Label of the headline utility metric."""
+    rows: pl.DataFrame
+    """The base, then the methods in order of rank; columns as in `COLUMNS`."""
+    unfinished: pl.DataFrame
+    """Failed and skipped cells: method, status, reason, count."""
+
+    @property
+    def title(self) -> str:
+        """The table's name."""
+        name = f"{self.suite} / {self.testbed}"
+        return f"{name} ({self.variant})" if self.variant else name
+
+    @property
+    def rule(self) -> str:
+        """How rows were chosen: `single`, `halves` or `every`."""
+        return str(self.rows["rule"][0]) if self.rows.height else "single"
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the unmitigated model has been measured."""
+        return BASE in self.rows["method"]
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Ranked tables, one per testbed."""
+
+    tables: tuple[Table, ...]
+    home: str = HOME
+    """Methods of other distributions are shown with their distribution and version."""
+
+    def frame(self) -> pl.DataFrame:
+        """Return every row of every table in one flat frame with the columns `COLUMNS`."""
+        return pl.concat([table.rows for table in self.tables])
+
+
+def build_board(records: pl.DataFrame, *, all_configs: bool = False, home: str = HOME) -> Board:
+    """Build the board of a frame of records, finished or not.
+
+    Args:
+        records: as `Store.frame()` or `merge(...).frame` gives them; at any moment of a run.
+        all_configs: show every configuration instead of each method's best.
+        home: the distribution whose methods are shown without their origin.
+
+    Raises:
+        StoreError: there are no records.
+    """
+    if records.is_empty():
+        raise StoreError(
+            "there are no records to make a board from",
+            expected="at least one record, as every run writes them to records.jsonl in its results folder",
+            fix="unmemorize run quick",
+        )
+    cells = latest(records)
+    rows, missing = chosen_rows(cells, all_configs=all_configs), unfinished(cells)
+    heads = _heads(rows, missing)
+    tables, listed = [], set()
+    for head, variant in zip(heads, variants(heads), strict=True):
+        place = tuple(head[name] for name in PLACE)
+        own = missing.clear() if place in listed else missing
+        listed.add(place)
+        tables.append(_table(head, variant, rows, own))
+    return Board(tuple(tables), home)
+
+
+def _heads(rows: pl.DataFrame, missing: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return what identifies each table; one for each place, too, where nothing is measured yet."""
+    labels = ["memorization", "utility"]
+    measured = rows.select("table", *PLACE, *labels).unique("table").sort("suite", "testbed", "table")
+    bare = missing.select(PLACE).unique(maintain_order=True).join(measured, on=list(PLACE), how="anti")
+    nothing = bare.with_columns(pl.lit("").alias(label) for label in labels)
+    return measured.to_dicts() + [{"table": None, **head} for head in nothing.to_dicts()]
+
+
+def _table(head: dict[str, Any], variant: str, rows: pl.DataFrame, missing: pl.DataFrame) -> Table:
+    own = rows.filter(pl.col("table") == head["table"]) if head["table"] is not None else rows.clear()
+    here = pl.all_horizontal(pl.col(name) == head[name] for name in PLACE)
+    return Table(
+        suite=head["suite"],
+        testbed=head["testbed"],
+        variant=variant,
+        memorization=head["memorization"],
+        utility=head["utility"],
+        rows=ranked(own).with_columns(variant=pl.lit(variant)).select(COLUMNS),
+        unfinished=missing.filter(here).select("method", "status", "reason", "count"),
+    )

@@ -1,0 +1,42 @@
+"""A board as Markdown, for pages and pull requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unmemorize.leaderboard.board import Board, Table
+from unmemorize.leaderboard.captions import caption, legend, unfinished_lines
+from unmemorize.leaderboard.columns import columns
+
+
+def to_markdown(board: Board) -> str:
+    """Return the board as GitHub-flavoured Markdown."""
+    return "\n".join(_section(table, board.home) for table in board.tables)
+
+
+def _section(table: Table, home: str) -> str:
+    lines = [f"## {_escape(table.title)}", ""]
+    if table.rows.height:
+        lines += [*_grid(table, home), ""]
+    lines += [_escape(" ".join(caption(table))), ""]
+    entries = [f"**{_escape(flag)}**: {_escape(rule)}." for flag, rule in legend(table)]
+    entries += [_escape(line) for line in unfinished_lines(table)]
+    return "\n".join(lines + [f"- {entry}" for entry in entries]) + "\n"
+
+
+def _grid(table: Table, home: str) -> list[str]:
+    shown = columns(table, home)
+    headers = [_escape(" ".join(column.header).strip()) for column in shown]
+    rules = ["---:" if column.right else "---" for column in shown]
+    rows = zip(*[[_escape(cell) for cell in column.cells] for column in shown], strict=True)
+    return [_line(row) for row in (headers, rules, *rows)]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escape(text: str) -> str:
+    for character in "\\|`*_<>[]":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())

@@ -1,0 +1,90 @@
+"""Lets a plugin in or refuses it with the rule that it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pluggy
+
+from unmemorize.errors import NameCollisionError, PluginError
+from unmemorize.registry.entries import HOOK_KINDS, KINDS, Entry, PluginInfo
+from unmemorize.registry.files import import_fix
+from unmemorize.registry.hooks import check_hooks, new_manager
+from unmemorize.registry.validation import checked_names
+from unmemorize.results.record import Origin
+
+
+class Admitted(NamedTuple):
+    """A plugin that keeps every rule, with what it registers."""
+
+    info: PluginInfo
+    plugin: object
+    entries: tuple[Entry, ...]
+    manager: pluggy.PluginManager
+    """Holds this plugin alone, so that what it does in a hook reaches no other."""
+
+
+def admit(plugin: object, about: PluginInfo) -> Admitted:
+    """Check a plugin's hooks and everything that it registers.
+
+    Args:
+        plugin: a module, or any object with marked hooks.
+        about: its name, distribution and version.
+
+    Raises:
+        PluginError: it breaks a rule.
+        NameCollisionError: it registers one name twice.
+    """
+    manager = new_manager()
+    check_hooks(manager, plugin, about.label)
+    try:
+        manager.register(plugin)
+    except pluggy.PluginValidationError as error:
+        raise PluginError(
+            f"{about.label}: {error}",
+            expected="functions that pluggy accepts as hooks",
+            fix="compare them with the hooks in CONTRIBUTING",
+        ) from error
+    entries = tuple(_entries(manager, about))
+    provides = {kind: tuple(entry.name for entry in entries if entry.kind == kind) for kind in KINDS}
+    present: dict[str, tuple[str, ...]] = {kind: names for kind, names in provides.items() if names}
+    info = PluginInfo(about.name, about.distribution, about.version, provides=present)
+    return Admitted(info, plugin, entries, manager)
+
+
+def broken_info(about: PluginInfo, error: BaseException) -> PluginInfo:
+    """Return the line that shows a plugin as broken, with the error and what to type."""
+    if isinstance(error, PluginError):
+        said = error.what.removeprefix(f"{about.label}: ")
+        text, fix = f"{type(error).__name__}: {said}; expected {error.expected}", error.fix
+    else:
+        text = f"{type(error).__name__}: {error}"
+        fix = import_fix(error) or f"pip install --upgrade {about.distribution}, or pip uninstall {about.distribution}"
+    return PluginInfo(about.name, about.distribution, about.version, status="broken", error=text, fix=fix)
+
+
+def _entries(manager: pluggy.PluginManager, about: PluginInfo) -> Iterator[Entry]:
+    seen: set[tuple[str, str]] = set()
+    for hook, kind in HOOK_KINDS.items():
+        for value in _returned(manager, hook, about):
+            for name in checked_names(kind, value, about.label):
+                if (kind, name) in seen:
+                    raise NameCollisionError(kind, name, [f"{about.label} twice"])
+                seen.add((kind, name))
+                origin = Origin(name=name, plugin=about.name, distribution=about.distribution, version=about.version)
+                yield Entry(kind, name, value, origin)
+
+
+def _returned(manager: pluggy.PluginManager, hook: str, about: PluginInfo) -> list[Any]:
+    results: list[Any] = []
+    try:
+        for result in getattr(manager.hook, hook)():
+            results.extend(result)
+    except Exception as error:
+        raise PluginError(
+            f"{about.label}: {hook} failed: {type(error).__name__}: {error}",
+            expected="an iterable of " + ("paths" if hook == "register_suites" else "classes"),
+            fix=import_fix(error) or f"let {hook} return a list, e.g. `return [MyClass]`",
+        ) from error
+    return results

@@ -1,0 +1,110 @@
+"""Neuron-level unlearning: attribute, select the top share, remove."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from unmemorize.contracts.config import StrictConfig
+from unmemorize.contracts.context import Context
+from unmemorize.contracts.layout import MLP
+from unmemorize.contracts.method import Method, Stage
+from unmemorize.contracts.testbed import Testbed
+from unmemorize.editing.edits import zero_neurons
+from unmemorize.editing.selection import Scope, select_top
+
+
+class NeuronConfig(StrictConfig):
+    """What every neuron-level method can be told."""
+
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Share of the neurons to remove. Grid of the paper: 0.001, 0.01, 0.05, 0.1."""
+    scope: Scope = "layer"
+    """Whether this share is taken of every layer or of all neurons of the model together."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Sequences per forward pass. It changes memory and speed, not the result."""
+
+
+SELECTION_FIELDS = frozenset({"ratio", "scope"})
+"""Fields that decide which units are chosen, not how they are scored: attributions are shared over them."""
+
+
+class NeuronUnlearning(Method):
+    """Implement `attribute`; the core selects the top share of neurons and removes them.
+
+    An attribution is computed once per testbed and shared over ratios; every cell is charged its full seconds.
+    """
+
+    stage: ClassVar[Stage] = "unlearn"
+    Config: ClassVar[type[StrictConfig]] = NeuronConfig
+
+    @abstractmethod
+    def attribute(self, testbed: Testbed, context: Context) -> Tensor:
+        """Return (layers, neurons) float32: how much each neuron is responsible for reciting the forget set."""
+
+    def supports(self, testbed: Testbed) -> str | None:
+        """Answer also for models whose MLPs nobody described."""
+        return super().supports(testbed) or missing_layout(testbed)
+
+    def apply(self, testbed: Testbed, context: Context) -> None:
+        """Attribute, select, remove."""
+        scores = context.shared(attribution_key(self), lambda: self.attribute(testbed, context))
+        with context.timed("edit"):
+            named = {f"layer {mlp.layer}": row for mlp, row in zip(testbed.mlps, scores, strict=True)}
+            selection = select_top(named, self.config.ratio, self.config.scope)
+            zero_neurons(testbed.mlps, torch.stack(list(selection.masks.values())))
+        context.notes["selected_neurons"] = selection.chosen
+        note_ties(context, selection.ties)
+
+
+def attribution_key(method: Method) -> tuple[Any, ...]:
+    """Return what an attribution depends on beside the testbed: the method and every setting but the selection's."""
+    settings = method.config.model_dump(mode="json", exclude=SELECTION_FIELDS)
+    return (type(method), method.name, repr(sorted(settings.items())))
+
+
+def missing_layout(testbed: Testbed) -> str | None:
+    """Return why MLPs cannot be edited, or None if they can."""
+    if testbed.mlps:
+        return None
+    kind = testbed.model.config.model_type
+    return f"no layout is registered for model type {kind!r}; a plugin can add one through the hook register_layouts"
+
+
+def note_ties(context: Context, ties: int) -> None:
+    """Report ties that decided a selection."""
+    if ties:
+        context.notes["ties_at_threshold"] = ties
+        context.flags.add("tie-broken")
+
+
+@contextmanager
+def neuron_activations(mlps: Sequence[MLP], visit: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
+    """Show (and, if `visit` returns a tensor, replace) what enters each MLP's `down`, while the context is open.
+
+    Args:
+        mlps: the MLPs to watch.
+        visit: called with the index in `mlps` and the activations (batch, position, neuron).
+    """
+    handles: list[Any] = []
+
+    def watch(index: int) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...] | None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            replaced = visit(index, inputs[0])
+            return None if replaced is None else (replaced, *inputs[1:])
+
+        return hook
+
+    try:
+        for index, mlp in enumerate(mlps):
+            handles.append(mlp.down.module.register_forward_pre_hook(watch(index)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,106 @@
+"""Weight-level unlearning: score, select the top share, set to zero."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from unmemorize.contracts.config import StrictConfig
+from unmemorize.contracts.context import Context
+from unmemorize.contracts.layout import MLP
+from unmemorize.contracts.method import Method, Stage
+from unmemorize.contracts.testbed import Sequences, Testbed
+from unmemorize.editing.edits import gradients_of, matrices_of, zero_weights
+from unmemorize.editing.selection import Scope, select_top
+from unmemorize.training.losses import sequence_losses
+from unmemorize.unlearning.neurons import attribution_key, missing_layout, note_ties
+
+Tokens = Literal["all", "suffix"]
+
+
+class WeightConfig(StrictConfig):
+    """What every weight-level method can be told."""
+
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """Share of the MLP matrix weights to set to zero."""
+    tokens: Tokens = "all"
+    """Which real tokens of a sequence its loss is averaged over."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Sequences per pass."""
+
+
+class WeightRemoval(Method):
+    """Implement `masks`: which MLP weights to set to zero. The core sets them.
+
+    For methods that score every weight and remove the top share, `WeightUnlearning` is the shorter way.
+    """
+
+    stage: ClassVar[Stage] = "unlearn"
+    Config: ClassVar[type[StrictConfig]] = WeightConfig
+
+    @abstractmethod
+    def masks(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
+        """Return True at the weights to remove: one bool tensor per MLP matrix, by parameter name, in its shape."""
+
+    def supports(self, testbed: Testbed) -> str | None:
+        """Answer also for models whose MLPs nobody described."""
+        return super().supports(testbed) or missing_layout(testbed)
+
+    def apply(self, testbed: Testbed, context: Context) -> None:
+        """Find the weights, and set them to zero."""
+        masks = self.masks(testbed, context)
+        with context.timed("edit"):
+            zero_weights(testbed.mlps, masks)
+        context.notes["selected_weights"] = sum(int(mask.sum()) for mask in masks.values())
+
+
+class WeightUnlearning(WeightRemoval):
+    """Implement `score`; the core selects the top share of MLP weights and sets them to zero.
+
+    Scores are computed once per testbed and shared over ratios; every cell is charged their full seconds.
+    """
+
+    scope: ClassVar[Scope] = "layer"
+    """`layer`: the share is taken of every matrix. `global`: of all MLP matrices together."""
+
+    @abstractmethod
+    def score(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
+        """Return how responsible each weight is: one float32 tensor per MLP matrix, by parameter name, in its shape."""
+
+    def masks(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
+        """Return True at the weights with the highest scores."""
+        scores = context.shared(attribution_key(self), lambda: self.score(testbed, context))
+        with context.timed("edit"):
+            selection = select_top(scores, self.config.ratio, self.scope)
+        note_ties(context, selection.ties)
+        return selection.masks
+
+
+def mlp_gradients(testbed: Testbed, sequences: Sequences, context: Context, config: WeightConfig) -> dict[str, Tensor]:
+    """Return the gradient of the summed sequence losses with respect to every MLP matrix, in float32.
+
+    g = sum over x in `sequences` of d l(x) / d w, l(x) = mean token cross-entropy of x.
+    Cost: one forward + backward pass. Memory: one float32 copy of the MLP weights and the activations of one batch.
+    """
+    matrices = matrices_of(testbed.mlps)
+    weights = [matrix.weight for matrix in matrices.values()]
+    sums = {name: torch.zeros_like(matrix.weight, dtype=torch.float32) for name, matrix in matrices.items()}
+    batches = list(sequences.batches(config.batch_size))
+    with gradients_of(testbed.model, weights), torch.enable_grad():
+        for batch in context.track(batches, "gradients"):
+            sequence_losses(testbed.model, batch, tokens=config.tokens).sum().backward()
+            for name, matrix in matrices.items():
+                assert matrix.weight.grad is not None
+                sums[name] += matrix.weight.grad
+                matrix.weight.grad = None
+    return sums
+
+
+def count_weights(mlps: Sequence[MLP]) -> int:
+    """Return the number of weights in all MLP matrices: what a ratio is a share of."""
+    return sum(matrix.weight.numel() for matrix in matrices_of(mlps).values())

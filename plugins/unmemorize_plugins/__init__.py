@@ -1,0 +1,68 @@
+"""The built-in plugins of unmemorize, registered through the same door as anybody's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unmemorize import ExecutorFactory, Layout, Method, Metric, ModelProvider, hookimpl
+
+
+@hookimpl
+def register_methods() -> list[type[Method]]:
+    """Return the built-in methods, stage by stage."""
+    from unmemorize_plugins.methods.finetuning.both import Both
+    from unmemorize_plugins.methods.finetuning.clean import Clean
+    from unmemorize_plugins.methods.finetuning.extra import Extra
+    from unmemorize_plugins.methods.regularizers.example_tied_dropout import ExampleTiedDropout
+    from unmemorize_plugins.methods.regularizers.loss_truncation import LossTruncation
+    from unmemorize_plugins.methods.regularizers.spectral_norm import SpectralNorm
+    from unmemorize_plugins.methods.unlearning.neuron.activations import Activations
+    from unmemorize_plugins.methods.unlearning.weight.balanced_subnet import BalancedSubnet
+    from unmemorize_plugins.methods.unlearning.weight.durable import Durable
+
+    return [SpectralNorm, LossTruncation, ExampleTiedDropout, Clean, Extra, Both, Activations, Durable, BalancedSubnet]
+
+
+@hookimpl
+def register_metrics() -> list[type[Metric]]:
+    """Return the built-in metrics."""
+    from unmemorize_plugins.metrics.extraction import Extraction
+    from unmemorize_plugins.metrics.utility import Accuracy, AccuracyPadded, ForgetPerplexity, Perplexity
+
+    return [Extraction, Accuracy, AccuracyPadded, Perplexity, ForgetPerplexity]
+
+
+@hookimpl
+def register_providers() -> list[type[ModelProvider]]:
+    """Return the built-in model providers."""
+    from unmemorize_plugins.providers.tinymem.provider import TinyMem
+
+    return [TinyMem]
+
+
+@hookimpl
+def register_layouts() -> list[type[Layout]]:
+    """Return the built-in layouts."""
+    from unmemorize_plugins.layouts.gpt2 import GPT2Layout
+    from unmemorize_plugins.layouts.gpt_neox import GPTNeoXLayout
+    from unmemorize_plugins.layouts.llama import LlamaLayout
+
+    return [GPT2Layout, GPTNeoXLayout, LlamaLayout]
+
+
+@hookimpl
+def register_executors() -> list[type[ExecutorFactory]]:
+    """Return the built-in executors."""
+    from unmemorize_plugins.executors.processes import Processes
+
+    return [Processes]
+
+
+@hookimpl
+def register_suites() -> list[Path]:
+    """Return the built-in suites: beside this package in a wheel, in the repository's `leaderboards/` otherwise."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "suites", here.parents[1] / "leaderboards"):
+        if folder.is_dir():
+            return sorted(folder.glob("*/suite.toml"))
+    return []

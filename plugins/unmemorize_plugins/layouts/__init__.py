@@ -1,0 +1,1 @@
+"""Where the MLPs of known architectures are."""

@@ -1,0 +1,1 @@
+"""Mitigations that train on."""

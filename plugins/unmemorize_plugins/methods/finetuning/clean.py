@@ -1,0 +1,23 @@
+"""Fine-tuning on clean data (Sakarvadia et al. 2025, section 4): show the model what the artifact replaced."""
+
+from __future__ import annotations
+
+from unmemorize import FineTuning, Sequences, Testbed
+
+
+class Clean(FineTuning):
+    """Go on training, with the testbed's own recipe, on the clean counterparts of the artifact's sequences.
+
+    A language model that memorized by itself has no such counterparts, unless its provider or its user gives rewrites.
+    Cost: 5 forward and backward passes over the counterparts. Memory: gradients and the optimizer's state, 12 bytes
+    per parameter for AdamW in float32, and the activations of one batch.
+    """
+
+    name = "clean"
+    needs = frozenset({"clean"})
+    paper = "Sakarvadia et al. 2025, arXiv 2410.02159"
+
+    def sequences(self, testbed: Testbed) -> Sequences:
+        """Return the clean counterparts."""
+        assert testbed.clean is not None
+        return testbed.clean

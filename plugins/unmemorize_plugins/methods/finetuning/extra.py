@@ -1,0 +1,18 @@
+"""Fine-tuning on extra data (Sakarvadia et al. 2025, section 4): let the model forget by learning on something else."""
+
+from __future__ import annotations
+
+from unmemorize import FineTuning, Sequences, Testbed
+
+
+class Extra(FineTuning):
+    """Go on training, with the testbed's own recipe, on all clean training data but the artifact's counterparts."""
+
+    name = "extra"
+    needs = frozenset({"extra"})
+    paper = "Sakarvadia et al. 2025, arXiv 2410.02159"
+
+    def sequences(self, testbed: Testbed) -> Sequences:
+        """Return the clean training data without the counterparts of the forget set."""
+        assert testbed.extra is not None
+        return testbed.extra

@@ -1,0 +1,1 @@
+"""Mitigations that edit a trained model."""

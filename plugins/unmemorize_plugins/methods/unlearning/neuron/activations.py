@@ -1,0 +1,50 @@
+"""Neuron activations (Chang et al. 2024, section 3.3): remove the neurons that speak loudest while reciting.
+
+attribution_n = mean over sequences and suffix positions of |a_n|, times the norm of the neuron's outgoing weights.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unmemorize import Context, NeuronConfig, NeuronUnlearning, Testbed, neuron_activations
+
+
+class ActivationsConfig(NeuronConfig):
+    """Grid of Sakarvadia et al. 2025: ratio in {0.001, 0.01, 0.05}."""
+
+    sign: Literal["mean_of_abs", "abs_of_mean"] = "mean_of_abs"
+    """Whether activations of opposite signs add up or cancel."""
+
+
+class Activations(NeuronUnlearning):
+    """Score a neuron by its mean activation on the suffixes times the norm of its outgoing weights.
+
+    Cost: one forward pass over the forget set. Memory: running sums, 4 * layers * neurons bytes, and the activations of
+    one batch.
+    """
+
+    name = "activations"
+    Config = ActivationsConfig
+    paper = "Chang et al. 2024, arXiv 2311.09060"
+
+    @torch.no_grad()
+    def attribute(self, testbed: Testbed, context: Context) -> Tensor:
+        """Return (layers, neurons) float32."""
+        sums = torch.zeros(len(testbed.mlps), testbed.mlps[0].neurons)
+        positions = 0
+        for batch in context.track(list(testbed.forget.batches(self.config.batch_size)), "activations"):
+            read = batch.predicting()
+            positions += int(read.sum())
+
+            def add(layer: int, activations: Tensor, read: Tensor = read) -> None:
+                chosen = activations[read.to(activations.device)].float()
+                sums[layer] += (chosen.abs() if self.config.sign == "mean_of_abs" else chosen).sum(0).cpu()
+
+            with neuron_activations(testbed.mlps, add):
+                testbed.model(input_ids=batch.inputs().to(testbed.device), use_cache=False)
+        norms = torch.stack([mlp.down.by_input().detach().float().norm(dim=1).cpu() for mlp in testbed.mlps])
+        return (sums / max(1, positions)).abs() * norms

@@ -1,0 +1,74 @@
+"""BalancedSubnet (Sakarvadia et al. 2025, algorithm 2): learn which weights to remove from both sides of the question.
+
+Scores s of the MLP weights are trained through a straight-through mask that removes the share with the smallest |s|:
+
+    minimize over s   -(1 - beta) * mean l(M) + beta * mean l(R),   w = w0 * mask(s)
+
+so that what is removed is what recites and does not matter elsewhere. The final mask is multiplied in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from unmemorize import (
+    Context,
+    Sequences,
+    SubnetConfig,
+    Term,
+    Testbed,
+    WeightRemoval,
+    learn_mask,
+    shuffled_rows,
+)
+
+
+class BalancedSubnetConfig(SubnetConfig):
+    """Grid of Sakarvadia et al. 2025: ratio x epochs {1, 10, 20} x beta {0.5, 0.7, 0.9}."""
+
+    beta: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Weight of keeping the retain set; 1 - beta is the weight of losing the forget set."""
+
+
+class BalancedSubnet(WeightRemoval):
+    """Learn the share of MLP weights whose removal raises the loss on the forget set and not on the retain set.
+
+    Every step draws from both sets, so there is no step without rows of the forget set. Cost: `epochs` forward and
+    backward passes over both sets. Memory: of the MLP weights, one copy in their dtype and three in float32 (scores,
+    momentum, one gradient), and the activations of one batch.
+    """
+
+    name = "balanced_subnet"
+    needs = frozenset({"forget", "retain"})
+    Config = BalancedSubnetConfig
+    paper = "Sakarvadia et al. 2025, arXiv 2410.02159"
+
+    def masks(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
+        """Return the learned mask: True at the weights to remove."""
+        assert testbed.retain is not None
+        forget, retain = testbed.forget, testbed.retain
+        steps = -(-(len(forget) + len(retain)) // self.config.batch_size)
+
+        def epoch(generator: torch.Generator) -> Iterator[list[Term]]:
+            for forget_rows, retain_rows in self.stratified(forget, retain, steps, generator):
+                yield [Term(self.config.beta - 1, forget_rows), Term(self.config.beta, retain_rows)]
+
+        return learn_mask(testbed, context, self.config, epoch, steps)
+
+    def stratified(
+        self, forget: Sequences, retain: Sequences, steps: int, generator: torch.Generator
+    ) -> Iterator[tuple[Sequences, Sequences]]:
+        """Yield `steps` pairs of batches, each set in proportion to its size and with one row at least."""
+        share = len(forget) / (len(forget) + len(retain))
+        of_forget = min(max(1, round(self.config.batch_size * share)), max(1, self.config.batch_size - 1))
+        of_retain = max(1, self.config.batch_size - of_forget)
+        yield from zip(
+            shuffled_rows(forget, of_forget, steps, generator),
+            shuffled_rows(retain, of_retain, steps, generator),
+            strict=True,
+        )

@@ -1,0 +1,27 @@
+"""Durable (Zhang et al. 2022, "Neurotoxin", turned around): remove the weights that the forget set pulls hardest on.
+
+g = sum over x in M of d l(x) / d w. Per matrix, the top share of |g| is set to zero.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from unmemorize import Context, Testbed, WeightUnlearning, mlp_gradients
+
+
+class Durable(WeightUnlearning):
+    """Set to zero, in every MLP matrix, the weights with the largest gradient of the loss on the forget set.
+
+    Grid of Sakarvadia et al. 2025: ratio from 1e-5 to 0.05. Cost: one forward and backward pass over the forget set.
+    Memory: one float32 copy of the MLP weights and the activations of one batch.
+    """
+
+    name = "durable"
+    paper = "Zhang et al. 2022, arXiv 2206.10341"
+    scope = "layer"
+
+    def score(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
+        """Return |g| for every MLP matrix."""
+        gradients = mlp_gradients(testbed, testbed.forget, context, self.config)
+        return {name: gradient.abs() for name, gradient in gradients.items()}

@@ -1,0 +1,115 @@
+"""Utility: what the model still knows about sequences that it should know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from unmemorize import Evaluation, Forced, Measurement, Metric, wilson_interval
+
+
+def _percent(name: str, hits: int, count: int) -> Measurement:
+    share = hits / count if count else math.nan
+    low, high = wilson_interval(share, count)
+    return Measurement(set=name, value=100 * share, count=count, low=100 * low, high=100 * high)
+
+
+def _mean(measurements: list[Measurement]) -> Measurement:
+    values = [measurement.value for measurement in measurements]
+    count = sum(measurement.count for measurement in measurements)
+    ends = [
+        math.fsum(end) / len(values)
+        for end in ([m.low or 0.0 for m in measurements], [m.high or 0.0 for m in measurements])
+    ]
+    return Measurement(set="holdout", value=math.fsum(values) / len(values), count=count, low=ends[0], high=ends[1])
+
+
+class Accuracy(Metric):
+    """Next-token arg-max accuracy under teacher forcing, in percent of the real tokens.
+
+    No padding and no first token is counted. Per hold-out set, and their mean as the set `holdout`.
+    """
+
+    name = "accuracy"
+    kind = "utility"
+    direction = "higher"
+    range = (0.0, 100.0)
+
+    def forced(self, evaluation: Evaluation, name: str) -> Forced:
+        """Return the pass that is counted."""
+        return evaluation.forced(name)
+
+    def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
+        """Yield one value per hold-out set, and their mean."""
+        measured = []
+        for name in evaluation.holdouts():
+            forced = self.forced(evaluation, name)
+            measured.append(_percent(name, int(forced.hits.sum()), int(forced.real.sum())))
+        yield from measured
+        if measured:
+            yield _mean(measured)
+
+
+class AccuracyPadded(Accuracy):
+    """Accuracy that counts padding like any other token, as the paper's code does.
+
+    It exists only to hold rows beside the paper's table, and means something only for a model that was trained to
+    predict its padding. Sakarvadia et al. 2025.
+    """
+
+    name = "accuracy_padded"
+    by_default = False
+    paper = "Sakarvadia et al. 2025, arXiv 2410.02159"
+
+    def forced(self, evaluation: Evaluation, name: str) -> Forced:
+        """Return the pass in which padding is fed and counted."""
+        return evaluation.forced_padded(name)
+
+
+def _perplexity(name: str, forced: Forced) -> Measurement:
+    count = int(forced.real.sum())
+    mean = float(forced.losses.double().sum()) / count if count else math.nan
+    return Measurement(set=name, value=math.exp(mean) if mean < 700 else math.inf, count=count)
+
+
+class Perplexity(Metric):
+    """exp of the mean token cross-entropy over a whole hold-out set.
+
+    The token losses of the set are summed, divided by its number of real tokens, and exponentiated once: the value
+    does not depend on the batch size. The set `holdout` pools the tokens of all hold-outs.
+    """
+
+    name = "perplexity"
+    kind = "utility"
+    direction = "lower"
+    range = (1.0, math.inf)
+
+    def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
+        """Yield one value per hold-out set, and the value over all of them."""
+        total, count = 0.0, 0
+        for name in evaluation.holdouts():
+            forced = evaluation.forced(name)
+            total += float(forced.losses.double().sum())
+            count += int(forced.real.sum())
+            yield _perplexity(name, forced)
+        if count:
+            mean = total / count
+            yield Measurement(set="holdout", value=math.exp(mean) if mean < 700 else math.inf, count=count)
+
+
+class ForgetPerplexity(Metric):
+    """Token-level perplexity of the forget set, and of `forget_unseen`.
+
+    As `perplexity`, on memorized sequences: after a good mitigation it is no longer close to 1.
+    """
+
+    name = "forget_perplexity"
+    kind = "memorization"
+    direction = "higher"
+    range = (1.0, math.inf)
+
+    def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
+        """Yield one value for each of the two forget sets."""
+        for name in ("forget", "forget_unseen"):
+            if evaluation.sequences(name) is not None:
+                yield _perplexity(name, evaluation.forced(name))

@@ -1,0 +1,1 @@
+"""Where testbeds come from."""

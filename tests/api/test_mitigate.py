@@ -1,0 +1,136 @@
+"""`mitigate`: a model of one's own, edited in place, measured before and after, saved and loaded again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import unmemorize
+from unmemorize import ConfigError, DataError, UnmemorizeError
+from unmemorize.registry.manager import Registry
+from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_sequences
+
+METHODS = ("activations", "durable", "balanced_subnet", "extra")
+STRONG = {
+    "activations": {"ratio": 0.5},
+    "durable": {"ratio": 0.3},
+    "balanced_subnet": {"ratio": 0.3, "epochs": 3},
+    "extra": {"epochs": 2},
+}
+
+
+def own_words(model: torch.nn.Module, count: int = 6) -> list[list[int]]:
+    """What the model says by itself after random prompts: it is extractable by construction."""
+    ids = tiny_sequences(count, seed=5).tokens[:, :4]
+    with torch.no_grad():
+        for _ in range(8):
+            ids = torch.cat([ids, model(input_ids=ids).logits[:, -1:].argmax(-1)], dim=1)
+    return ids.tolist()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_edited_model_keeps_its_keys_and_survives_saving(
+    architecture: str, method: str, registry: Registry, tmp_path: Path
+) -> None:
+    model = tiny_model(architecture)
+    keys = {name: (value.shape, value.dtype) for name, value in model.state_dict().items()}
+    forget = own_words(model)
+    mitigation = unmemorize.mitigate(
+        model,
+        method=method,
+        forget=forget,
+        retain=tiny_sequences(12, seed=6),
+        prompt=4,
+        registry=registry,
+        **STRONG[method],
+    )
+    assert mitigation.model is model
+    assert {name: (value.shape, value.dtype) for name, value in model.state_dict().items()} == keys
+    extraction = mitigation.value("extraction", "forget")
+    assert extraction.before == 100
+    assert extraction.after is not None
+    assert extraction.after < 100
+    assert mitigation.edited > 0
+    model.save_pretrained(tmp_path / "saved")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    ids = torch.tensor(forget)
+    with torch.no_grad():
+        assert torch.equal(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_the_report_reads_well(registry: Registry) -> None:
+    model = tiny_model("gpt2")
+    mitigation = unmemorize.mitigate(
+        model,
+        method="durable",
+        forget=own_words(model),
+        retain=tiny_sequences(4, seed=1),
+        registry=registry,
+        ratio=0.05,
+    )
+    text = str(mitigation)
+    assert text.startswith("durable: 204 of 8,080 parameters changed (2.525%)")
+    assert "extraction@6+6" in text
+    assert "->" in text
+
+
+def test_texts_need_a_tokenizer(registry: Registry) -> None:
+    with pytest.raises(DataError, match="the forget set holds texts, and there is no tokenizer"):
+        unmemorize.mitigate(tiny_model("gpt2"), method="durable", forget=["a b c"], registry=registry)
+
+
+def test_ids_outside_the_vocabulary_are_named(registry: Registry) -> None:
+    with pytest.raises(DataError, match=r"forget set holds the id 29 in sequence 1(.|\n)*ids from 0 to 28"):
+        unmemorize.mitigate(tiny_model("gpt2"), method="durable", forget=[[3, 4, 5], [3, 29, 4]], registry=registry)
+
+
+def test_a_prompt_that_leaves_no_suffix_is_refused(registry: Registry) -> None:
+    with pytest.raises(DataError, match="prompt=9 leaves no suffix"):
+        unmemorize.mitigate(tiny_model("gpt2"), method="durable", forget=[[3, 4, 5]], prompt=9, registry=registry)
+
+
+def test_a_method_that_does_not_apply_says_why(registry: Registry) -> None:
+    forget = [[3, 4, 5, 6]]
+    with pytest.raises(ConfigError, match="needs the retain set, and this testbed has none"):
+        unmemorize.mitigate(tiny_model("gpt2"), method="balanced_subnet", forget=forget, registry=registry)
+    with pytest.raises(ConfigError, match="acts during training"):
+        unmemorize.mitigate(tiny_model("gpt2"), method="loss_truncation", forget=forget, registry=registry)
+
+
+def test_wrong_settings_and_names_are_three_part_errors(registry: Registry) -> None:
+    with pytest.raises(UnmemorizeError, match=r"raito(.|\n)*ratio"):
+        unmemorize.mitigate(tiny_model("gpt2"), method="durable", forget=[[3, 4]], registry=registry, raito=0.1)
+    with pytest.raises(UnmemorizeError, match=r"durabel(.|\n)*durable"):
+        unmemorize.mitigate(tiny_model("gpt2"), method="durabel", forget=[[3, 4]], registry=registry)
+
+
+def test_after_a_failure_the_model_is_as_it_was(registry: Registry) -> None:
+    registry.add_file(Path(__file__).parents[1] / "assets" / "toy.py")
+    model = tiny_model("llama")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(RuntimeError, match="half-way"):
+        unmemorize.mitigate(model, method="toy_breaks", forget=[[3, 4, 5, 6]], registry=registry)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_an_architecture_without_a_layout_is_named(registry: Registry) -> None:
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(
+        "opt",
+        vocab_size=29,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        ffn_dim=16,
+        word_embed_proj_dim=16,
+        max_position_embeddings=32,
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(ConfigError, match="no layout is registered for model type 'opt'"):
+        unmemorize.mitigate(model, method="durable", forget=[[3, 4, 5, 6]], registry=registry)

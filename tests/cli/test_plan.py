@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from unmemorize.errors import ConfigError
+from unmemorize.results.record import Origin, Record
+from unmemorize.results.store import Store
+
+Command = Callable[..., Result]
+
+
+def record(key: str, method: str, seconds: float | None, status: str = "done") -> Record:
+    origin = Origin(name="clay", plugin="p", distribution="d", version="1")
+    empty: dict[str, Any] = {
+        "provider_config": {}, "fingerprint": {}, "method_origin": None, "method_config": {}, "stage": "-",
+        "needs": [], "metrics": {}, "metric_origins": [], "values": [], "curve": [], "seconds": {},
+        "peak_memory": None, "extra_memory": None, "parameters": None, "edited": None, "flags": [],
+        "notes": {}, "testbed_facts": {}, "data_digest": None, "environment": {},
+        "reason": None, "traceback": None,
+    }  # fmt: skip
+    return Record(
+        key=key, key_version=1, status=status, finished_at="2025-03-01T12:00:00+00:00", suite="mine",
+        testbed="noise", provider=origin, method=method, seed=0, memorization="echo", utility="sense",
+        total_seconds=seconds, **empty,
+    )  # fmt: skip
+
+
+def cells(run_command: Command, *arguments: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(run_command("plan", "mine.toml", "--json", *arguments).output)
+    return found
+
+
+def test_without_records_everything_is_to_run(run_command: Command, workplace: Path) -> None:
+    result = run_command("plan", "mine.toml")
+    lines = result.output.splitlines()
+    assert lines[2].split() == ["noise", "base", "0", "2", "?"]
+    assert lines[3].split() == ["noise", "prune", "0", "4", "?"]
+    assert "6 cells: 0 cached, 6 to run; no earlier record says how long that takes" in result.output
+    assert lines[-1] == "Results: unmemorize-results/mine"
+    assert not (workplace / "unmemorize-results").exists()
+
+
+def test_done_cells_are_cached_and_tell_how_long_the_rest_takes(run_command: Command, workplace: Path) -> None:
+    planned = cells(run_command)
+    store = Store(workplace / "unmemorize-results" / "mine")
+    store.append(record(planned[0]["key"], "base", None))
+    prunes = [cell["key"] for cell in planned if cell["method"] == "prune"]
+    store.append(record(prunes[0], "prune", 20.0))
+    store.append(record(prunes[1], "prune", 40.0))
+    store.append(record(prunes[2], "prune", 9000.0, status="failed"))
+    result = run_command("plan", "mine.toml")
+    assert result.output.splitlines()[2].split() == ["noise", "base", "1", "1", "?"]
+    assert result.output.splitlines()[3].split() == ["noise", "prune", "2", "2", "1", "min", "0", "s"]
+    assert "6 cells: 3 cached, 3 to run, about 1 min 0 s + 1 x ? of method time" in result.output
+    assert [cell["status"] for cell in cells(run_command)].count("cached") == 3
+
+
+def test_when_all_is_done_no_time_is_needed(run_command: Command, workplace: Path) -> None:
+    store = Store(workplace / "elsewhere")
+    for cell in cells(run_command):
+        store.append(record(cell["key"], cell["method"], 1.0))
+    output = run_command("plan", "mine.toml", "--results", "elsewhere").output
+    assert "6 cells: 6 cached, 0 to run\nResults: elsewhere" in output
+
+
+def test_every_option_reaches_the_suite(run_command: Command) -> None:
+    found = cells(run_command, "--set", "method.prune.ratio=0.3", "--seeds", "5,6,7", "--testbeds", "noise")
+    assert [(cell["method"], cell["seed"], cell["config"].get("ratio")) for cell in found] == [
+        (method, seed, ratio) for seed in (5, 6, 7) for method, ratio in (("base", None), ("prune", 0.3))
+    ]
+    assert {cell["method"] for cell in cells(run_command, "--methods", "base")} == {"base"}
+    assert len(cells(run_command, "--metrics", "sense,echo", "--plugin", "stranger.py")) == 6
+
+
+def test_a_wrong_override_is_an_error(run_command: Command) -> None:
+    with pytest.raises(ConfigError, match="the suite has no such setting"):
+        run_command("plan", "mine.toml", "--set", "method.prune.raito=1")
+
+
+def test_wrong_seeds_are_a_usage_error(run_command: Command) -> None:
+    result = run_command("plan", "mine.toml", "--seeds", "a")
+    assert result.exit_code == 2
+    assert "'a' is not a list of seeds; write e.g. 0,1,2" in result.output

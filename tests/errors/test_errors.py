@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from unmemorize import errors
+from unmemorize.errors import (
+    BrokenPluginError,
+    ConfigError,
+    DataError,
+    DeadlineExceeded,
+    DivergedError,
+    LayoutError,
+    NameCollisionError,
+    NoOpError,
+    PluginError,
+    SelectionError,
+    StoreError,
+    UndeclaredNeedError,
+    UnknownNameError,
+    UnmemorizeError,
+    nearest,
+)
+
+PLAIN = {kind: kind("this is wrong", expected="that", fix="type this") for kind in (
+    UnmemorizeError, BrokenPluginError, ConfigError, DataError, PluginError, StoreError, SelectionError,
+)}  # fmt: skip
+PLAIN_TEXT = "this is wrong\n  expected: that\n  fix: type this"
+
+TEXTS: list[tuple[UnmemorizeError, str]] = [
+    *((error, PLAIN_TEXT) for error in PLAIN.values()),
+    (
+        NoOpError("durable"),
+        "method 'durable' ended without changing a single parameter or the decoding\n"
+        "  expected: a changed model: an unedited model's numbers are never printed as a method's\n"
+        "  fix: raise its strength, e.g. --set method.durable.ratio=0.01 (`unmemorize show durable`)",
+    ),
+    (
+        UnknownNameError("method", "durabel", ["extra", "durable"], where="suite 'quick'"),
+        "no method is called 'durabel' in suite 'quick'\n"
+        "  expected: one of durable, extra\n"
+        "  fix: `unmemorize list methods` shows all of them; `unmemorize plugins` their origins",
+    ),
+    (
+        UnknownNameError("metric", "x", [], broken=["plugin 'b' (b 1)", "plugin 'a' (a 1)"]),
+        "no metric is called 'x'\n"
+        "  expected: a registered metric; none is "
+        "(not loaded, because broken: plugin 'a' (a 1), plugin 'b' (b 1))\n"
+        "  fix: `unmemorize list metrics` shows all of them; `unmemorize plugins` their origins",
+    ),
+    (
+        UnknownNameError("plugin", "x", ["y"], fix="look again"),
+        "no plugin is called 'x'\n  expected: one of y\n  fix: look again",
+    ),
+    (
+        NameCollisionError("method", "durable", ["'b' (b 2.0)", "'a' (a 1.0)"]),
+        "the method name 'durable' is registered by 'a' (a 1.0) and 'b' (b 2.0)\n"
+        "  expected: one origin per name, so that the order of installation never decides a benchmark\n"
+        "  fix: rename or uninstall one of them, or set UNMEMORIZE_PLUGINS=none (or to a list of plugins)",
+    ),
+    (
+        LayoutError("gpt3", ["llama", "gpt2"], broken=["plugin 'a' (a 1)"]),
+        "no layout is registered for model type 'gpt3', so its MLPs cannot be found\n"
+        "  expected: one of gpt2, llama (not loaded, because broken: plugin 'a' (a 1))\n"
+        "  fix: return a `Layout` subclass from the hook `register_layouts` (CONTRIBUTING, 'Add a layout')",
+    ),
+    (
+        LayoutError("gpt3", []),
+        "no layout is registered for model type 'gpt3', so its MLPs cannot be found\n"
+        "  expected: a registered layout; none is\n"
+        "  fix: return a `Layout` subclass from the hook `register_layouts` (CONTRIBUTING, 'Add a layout')",
+    ),
+    (
+        SelectionError.empty(0.001, 512, "layer 3"),
+        "ratio 0.001 selects 0 of 512 units in layer 3\n"
+        "  expected: a ratio of at least 0.00195 there (one unit)\n"
+        "  fix: set ratio=0.00195 or more, or scope='global' to select over the whole model",
+    ),
+    (
+        SelectionError.not_finite("layer 3"),
+        "the scores of layer 3 hold NaN\n"
+        "  expected: a finite score for every unit\n"
+        "  fix: look at the loss on the forget set: lower the learning rate or use float32",
+    ),
+    (
+        DivergedError("training", 17),
+        "training diverged: the loss is not finite at step 17\n"
+        "  expected: a finite loss at every step\n"
+        "  fix: lower its learning rate or number of epochs (`unmemorize show METHOD` lists the settings)",
+    ),
+    (
+        DeadlineExceeded(600, "the method"),
+        "the method ran past its deadline of 600 s\n"
+        "  expected: a cell that ends within 600 s\n"
+        "  fix: give it more time with --deadline SECONDS, or choose a cheaper configuration",
+    ),
+    (
+        UndeclaredNeedError("extra", "retain", {"forget", "extra"}),
+        "method 'extra' used 'retain', which it does not declare; it declares extra, forget\n"
+        "  expected: 'retain' in `needs`, or no use of it: boards compare methods by what they were shown\n"
+        "  fix: add \"retain\" to `needs` of the class that defines 'extra'",
+    ),
+    (
+        UndeclaredNeedError("mine", "forget", []),
+        "method 'mine' used 'forget', which it does not declare; it declares nothing\n"
+        "  expected: 'forget' in `needs`, or no use of it: boards compare methods by what they were shown\n"
+        "  fix: add \"forget\" to `needs` of the class that defines 'mine'",
+    ),
+]
+ids = [f"{number}-{type(error).__name__}" for number, (error, _) in enumerate(TEXTS)]
+
+
+@pytest.mark.parametrize(("error", "text"), TEXTS, ids=ids)
+def test_the_whole_text(error: UnmemorizeError, text: str) -> None:
+    assert str(error) == text
+
+
+@pytest.mark.parametrize(("error", "text"), TEXTS, ids=ids)
+def test_three_parts_survive_a_process_border(error: UnmemorizeError, text: str) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (again.what, again.expected, again.fix) == (error.what, error.expected, error.fix)
+    assert str(again) == text
+
+
+def test_every_error_class_has_its_text_tested() -> None:
+    classes = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)}
+    assert classes == {type(error) for error, _ in TEXTS}
+    assert {kind.__name__ for kind in classes} | {"nearest"} == set(errors.__all__)
+
+
+def test_every_error_is_one_that_users_can_mend() -> None:
+    assert all(isinstance(error, UnmemorizeError) for error, _ in TEXTS)
+    for error, _ in TEXTS:
+        assert error.what
+        assert error.expected
+        assert error.fix
+
+
+class TestNearest:
+    def test_puts_likeness_first_and_the_rest_in_order(self) -> None:
+        assert nearest("durabel", ["zebra", "extra", "durable"]) == ["durable", "extra", "zebra"]
+
+    def test_keeps_to_its_limit_and_drops_doubles(self) -> None:
+        assert nearest("a", ["b", "b", "c", "d"], most=2) == ["b", "c"]
+
+    def test_of_nothing_is_nothing(self) -> None:
+        assert nearest("a", []) == []

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from unmemorize.cli.board import command
+from unmemorize.errors import StoreError
+from unmemorize.leaderboard.formats import FORMATS
+from unmemorize.results.store import Store
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def board(here):
+    """Call the command; errors of the user come out as they are."""
+    return lambda *arguments: CliRunner().invoke(command, [*arguments], catch_exceptions=False)
+
+
+def store(folder, *records):
+    for each in records:
+        Store(Path(folder)).append(each)
+
+
+def test_without_arguments_every_result_here_is_shown(board, base, record):
+    store("unmemorize-results/quick", base, record())
+    store("unmemorize-results/other", record(suite="other"))
+    done = board()
+    assert done.exit_code == 0
+    assert "quick / noise" in done.stdout
+    assert "other / noise" in done.stdout
+    assert "\x1b" not in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_suite_name_stands_for_its_folder(board, base, record):
+    store("unmemorize-results/quick", base, record())
+    store("unmemorize-results/other", record(suite="other"))
+    assert "other / noise" not in board("quick").stdout
+
+
+def test_any_folder_and_any_folder_of_folders_will_do(board, base, record):
+    store("elsewhere/mine", base, record())
+    assert "quick / noise" in board("elsewhere/mine").stdout
+    assert "quick / noise" in board("elsewhere").stdout
+
+
+def test_several_folders_become_one_board_with_duplicates_and_disagreements_reported(board, base, record):
+    store("one", base, record(memorized=(96.0, 4.0)))
+    store("two", base, record(memorized=(96.0, 6.0)), record("greedy"))
+    done = board("one", "two")
+    assert done.stdout.count("quick / noise") == 1
+    assert "greedy" in done.stdout
+    assert "note: 2 cells are in several folders" in done.stderr
+    assert (
+        "disagreement: quick / noise, durable, seed 0: extraction@50+50 after on forget (all) is 4 and 6" in done.stderr
+    )
+
+
+def test_torn_lines_are_mentioned(board, base):
+    store("one", base)
+    with Path("one/records.jsonl").open("a") as file:
+        file.write('{"key": "torn')
+    done = board("one")
+    assert "note: 1 line that is no record was left out of one/records.jsonl" in done.stderr
+    assert "base" in done.stdout
+
+
+def test_the_command_offers_every_format():
+    (option,) = (parameter for parameter in command.params if parameter.name == "kind")
+    assert tuple(option.type.choices) == FORMATS
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_can_be_written_to_a_file(board, here, base, record, kind):
+    store("one", base, record())
+    done = board("one", "--format", kind, "--output", "deep/board.out")
+    assert done.stdout == ""
+    assert "wrote deep/board.out" in done.stderr
+    assert b"durable" in (here / "deep/board.out").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("b.md", "## quick"), ("b.csv", "suite,"), ("b.tex", "% needs"), ("b.html", "<!doctype html>")],
+)
+def test_the_form_follows_the_ending(board, here, base, name, start):
+    store("one", base)
+    board("one", "--output", name)
+    assert (here / name).read_text().startswith(start)
+
+
+def test_parquet_can_be_piped(board, here, base, record):
+    store("one", base, record())
+    (here / "piped.parquet").write_bytes(board("one", "--format", "parquet").stdout_bytes)
+    assert pl.read_parquet(here / "piped.parquet")["method"].to_list() == ["base", "durable"]
+
+
+def test_every_configuration_can_be_shown(board, record):
+    store("one", *[record(method_config={"ratio": ratio}) for ratio in (1, 2, 3)])
+    csv = board("one", "--format", "csv", "--all-configs").stdout
+    assert csv.count("durable") == 3
+    assert board("one", "--format", "csv").stdout.count("durable") == 1
+
+
+def test_no_results_at_all_say_how_to_get_some(board):
+    with pytest.raises(StoreError) as error:
+        board()
+    assert error.value.what == "there are no results in ./unmemorize-results"
+    assert "unmemorize run quick" in error.value.fix
+
+
+def test_a_misspelt_suite_names_the_nearest(board, base):
+    store("unmemorize-results/tinymem-noise", base)
+    with pytest.raises(StoreError) as error:
+        board("tinymem-nose")
+    assert "neither ./tinymem-nose nor ./unmemorize-results/tinymem-nose holds results" in error.value.what
+    assert error.value.fix == "unmemorize board tinymem-noise"
+
+
+def test_a_suite_not_run_yet_says_how_to_run_it(board):
+    with pytest.raises(StoreError) as error:
+        board("quick")
+    assert error.value.fix == "unmemorize run quick"
+
+
+def test_an_output_that_cannot_be_written_is_named(board, here, base):
+    store("one", base)
+    (here / "file").write_text("")
+    with pytest.raises(StoreError, match=r"file/board\.md cannot be written"):
+        board("one", "--output", "file/board.md")
+
+
+def test_an_empty_file_of_records_is_an_error_in_three_parts(board, here):
+    (here / "one").mkdir()
+    (here / "one" / "records.jsonl").write_text("")
+    with pytest.raises(StoreError, match="there are no records to make a board from"):
+        board("one")
+
+
+def test_records_on_disk_are_plain_json_lines(here, base):
+    store("one", base)
+    (line,) = Path("one/records.jsonl").read_text().splitlines()
+    assert json.loads(line)["method"] == "base"

@@ -1,0 +1,33 @@
+"""Tiny testbeds of every architecture, with random weights; and one that was trained to memorize."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+from planted import build_planted
+
+from unmemorize import Testbed
+from unmemorize.execution.bench import find_mlps
+from unmemorize.registry.manager import Registry
+from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_testbed
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def testbed(request: pytest.FixtureRequest, registry: Registry) -> Testbed:
+    """A tiny GPT-2, GPT-NeoX or Llama with sequences to forget and to retain."""
+    model = tiny_model(request.param)
+    return tiny_testbed(model, find_mlps(model, registry))
+
+
+@pytest.fixture(scope="session")
+def _trained_once() -> Testbed:
+    return build_planted()
+
+
+@pytest.fixture
+def planted(_trained_once: Testbed, registry: Registry) -> Testbed:
+    """A tiny GPT-2 that recites every row to forget and knows the rule of all others; a fresh copy for each test."""
+    model = copy.deepcopy(_trained_once.model)
+    return dataclasses.replace(_trained_once, model=model, mlps=find_mlps(model, registry))

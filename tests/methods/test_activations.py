@@ -1,0 +1,86 @@
+"""`activations` equals its definition, computed neuron by neuron and position by position."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from naive import activations_at, outgoing, rows_of, top_by_sort
+
+from unmemorize import Context, Testbed
+from unmemorize_plugins.methods.unlearning.neuron.activations import Activations
+
+
+def by_definition(testbed: Testbed, sign: str) -> torch.Tensor:
+    scores = torch.zeros(2, testbed.mlps[0].neurons)
+    for layer in range(2):
+        read = []
+        for row, start in rows_of(testbed.forget):
+            seen = activations_at(testbed, layer, row)
+            read += [seen[position - 1] for position in range(start, len(row))]  # position - 1 predicts the token
+        for neuron in range(scores.shape[1]):
+            values = torch.stack([at[neuron] for at in read])
+            mean = values.abs().mean() if sign == "mean_of_abs" else values.mean().abs()
+            scores[layer, neuron] = mean * outgoing(testbed, layer, neuron).norm()
+    return scores
+
+
+@pytest.mark.parametrize("sign", ["mean_of_abs", "abs_of_mean"])
+def test_attribution_is_its_definition(testbed: Testbed, sign: str) -> None:
+    scores = Activations(sign=sign, batch_size=4).attribute(testbed, Context())
+    assert torch.allclose(scores, by_definition(testbed, sign), rtol=1e-4, atol=1e-6)
+
+
+def test_the_top_share_of_every_layer_is_removed_and_nothing_else(testbed: Testbed) -> None:
+    scores = by_definition(testbed, "mean_of_abs")
+    before = {name: p.detach().clone() for name, p in testbed.model.named_parameters()}
+    Activations(ratio=0.1).apply(testbed, Context())
+    for layer in range(2):
+        removed = top_by_sort(scores[layer], int(0.1 * scores.shape[1]))
+        for neuron, gone in enumerate(removed.tolist()):
+            assert bool((outgoing(testbed, layer, neuron) == 0).all()) == gone
+    others = [n for n in before if not n.endswith(("mlp.c_proj.weight", "4h_to_h.weight", "down_proj.weight"))]
+    assert all(torch.equal(before[n], p) for n, p in testbed.model.named_parameters() if n in others)
+
+
+def test_global_scope_takes_the_share_over_all_layers(testbed: Testbed) -> None:
+    scores = by_definition(testbed, "mean_of_abs")
+    context = Context()
+    Activations(ratio=0.05, scope="global").apply(testbed, context)
+    removed = top_by_sort(scores, int(0.05 * scores.numel()))
+    seen = [[bool((outgoing(testbed, layer, n) == 0).all()) for n in range(scores.shape[1])] for layer in range(2)]
+    assert seen == removed.tolist()
+    assert context.notes["selected_neurons"] == int(removed.sum())
+
+
+def test_batches_do_not_change_the_attribution(testbed: Testbed) -> None:
+    alone = Activations(batch_size=1).attribute(testbed, Context())
+    together = Activations(batch_size=6).attribute(testbed, Context())
+    assert torch.allclose(alone, together, rtol=1e-4)
+
+
+def test_bfloat16_weights_are_summed_in_float32(testbed: Testbed) -> None:
+    exact = Activations().attribute(testbed, Context())
+    half = dataclasses.replace(testbed, model=testbed.model.to(torch.bfloat16))
+    scores = Activations().attribute(half, Context())
+    assert scores.dtype == torch.float32
+    assert torch.allclose(scores, exact, rtol=0.1, atol=0.02)
+
+
+def test_an_attribution_is_shared_over_ratios_and_charged_to_each(testbed: Testbed) -> None:
+    calls = []
+
+    class Counted(Activations):
+        def attribute(self, testbed: Testbed, context: Context) -> torch.Tensor:
+            calls.append(1)
+            return super().attribute(testbed, context)
+
+    shared: dict[object, tuple[object, float]] = {}
+    contexts = [Context(shared_work=shared) for _ in range(3)]
+    for ratio, context in zip((0.05, 0.1, 0.2), contexts, strict=True):
+        Counted(ratio=ratio).apply(testbed, context)
+    assert len(calls) == 1
+    assert contexts[2].seconds["attribute"] == pytest.approx(contexts[0].seconds["attribute"])
+    Counted(ratio=0.1, sign="abs_of_mean").apply(testbed, Context(shared_work=shared))
+    assert len(calls) == 2

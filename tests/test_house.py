@@ -1,0 +1,116 @@
+"""The house keeps its own rules: style, types, arrows, instant help, a true README."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "command", [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"], ["lint-imports"]]
+)
+def test_checks_pass(command: list[str]) -> None:
+    program = shutil.which(command[0], path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip(f"{command[0]} is not installed; pip install -e '.[dev]'")
+    done = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def seconds(*command: str) -> float:
+    """The fastest of three runs."""
+    spent = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=ROOT)
+        spent.append(time.perf_counter() - begin)
+    return min(spent)
+
+
+def test_help_is_instant() -> None:
+    bare = seconds("-c", "import click")
+    assert seconds("-m", "unmemorize", "--help") < 4 * bare + 0.1
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "unmemorize",
+        "unmemorize.cli.board",
+        "unmemorize.leaderboard.board",
+        "unmemorize.registry.manager",
+        "unmemorize.suite.load",
+        "unmemorize.results.store",
+        "unmemorize.execution.plan",
+    ],
+)
+def test_rooms_that_only_read_never_import_torch(module: str) -> None:
+    code = f"import sys, {module}; assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_importing_has_no_effect_on_random_state() -> None:
+    code = (
+        "import random, torch; a, b = random.getstate(), torch.get_rng_state();"
+        "import unmemorize; [getattr(unmemorize, name) for name in unmemorize.__all__];"
+        "import unmemorize_plugins as p; p.register_methods(), p.register_metrics(), p.register_providers();"
+        "assert random.getstate() == a and torch.equal(torch.get_rng_state(), b)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_every_public_name_is_there_and_described() -> None:
+    import unmemorize
+
+    for name in unmemorize.__all__:
+        value = getattr(unmemorize, name)
+        assert value.__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        unmemorize.nothing  # noqa: B018
+    assert sorted(unmemorize.__all__) == sorted(unmemorize._HOME)
+
+
+def test_the_public_door_names_the_same_things_for_the_type_checker() -> None:
+    import ast
+
+    import unmemorize
+
+    tree = ast.parse((ROOT / "harness/unmemorize/__init__.py").read_text())
+    typed = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("unmemorize.")
+        for alias in node.names
+    }
+    assert typed == set(unmemorize.__all__)
+
+
+def test_the_core_never_names_a_built_in() -> None:
+    import unmemorize_plugins as built_in
+
+    names = [
+        cls.name
+        for cls in [
+            *built_in.register_methods(),
+            *built_in.register_metrics(),
+            *built_in.register_providers(),
+            *built_in.register_executors(),
+        ]
+    ]
+    for path in (ROOT / "harness/unmemorize").rglob("*.py"):
+        text = path.read_text()
+        for name in names:
+            quoted = [quote + name + quote for quote in "'\""]
+            lines = [
+                line
+                for line in text.splitlines()
+                if any(q in line for q in quoted) and "fix=" not in line and '"""' not in line
+            ]
+            assert not lines, f"{path.name} names {name}: {lines}"
