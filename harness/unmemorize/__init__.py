@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from unmemorize.contracts.provider import ModelProvider
     from unmemorize.contracts.recipe import TrainingRecipe
     from unmemorize.contracts.testbed import Sequences, Testbed, Window
-    from unmemorize.editing.selection import select_top
+    from unmemorize.editing.edits import gradients_of, matrices_of, zero_weights
+    from unmemorize.editing.selection import count_for, select_largest, select_top
     from unmemorize.errors import (
         ConfigError,
         DataError,
@@ -34,9 +35,19 @@ if TYPE_CHECKING:
     from unmemorize.training.loop import TrainingReport, train
     from unmemorize.training.losses import sequence_losses, token_losses
     from unmemorize.training.regularizer import Regularizer, TrainingStep
+    from unmemorize.unlearning.gates import GateConfig, GateUnlearning, gate_gradients, gated_activations
     from unmemorize.unlearning.neurons import NeuronConfig, NeuronUnlearning, missing_layout, neuron_activations
-    from unmemorize.unlearning.subnet import SubnetConfig, Term, learn_mask, shuffled_rows
-    from unmemorize.unlearning.weights import WeightConfig, WeightRemoval, WeightUnlearning, mlp_gradients
+    from unmemorize.unlearning.objective import Term, objective_gradients, shuffled_rows
+    from unmemorize.unlearning.per_sequence import visit_sequence_gradients
+    from unmemorize.unlearning.replay import Recording, Replay, Span, outgoing_rows
+    from unmemorize.unlearning.subnet import SubnetConfig, learn_mask
+    from unmemorize.unlearning.weights import (
+        WeightConfig,
+        WeightRemoval,
+        WeightUnlearning,
+        mlp_gradients,
+        put_back,
+    )
 
 _ROOMS = {
     "api": ("Mitigation", "Results", "load_results", "mitigate", "run"),
@@ -50,10 +61,25 @@ _ROOMS = {
     "contracts.provider": ("ModelProvider",),
     "contracts.recipe": ("TrainingRecipe",),
     "contracts.testbed": ("Sequences", "Testbed", "Window"),
+    "unlearning.gates": (
+        "GateConfig",
+        "GateUnlearning",
+        "gate_gradients",
+        "gated_activations",
+    ),
+    "unlearning.replay": (
+        "Recording",
+        "Replay",
+        "Span",
+        "outgoing_rows",
+    ),
     "unlearning.neurons": ("NeuronConfig", "NeuronUnlearning", "missing_layout", "neuron_activations"),
-    "editing.selection": ("select_top",),
-    "unlearning.subnet": ("SubnetConfig", "Term", "learn_mask", "shuffled_rows"),
-    "unlearning.weights": ("WeightConfig", "WeightRemoval", "WeightUnlearning", "mlp_gradients"),
+    "editing.edits": ("gradients_of", "matrices_of", "zero_weights"),
+    "editing.selection": ("count_for", "select_largest", "select_top"),
+    "unlearning.objective": ("Term", "objective_gradients", "shuffled_rows"),
+    "unlearning.per_sequence": ("visit_sequence_gradients",),
+    "unlearning.subnet": ("SubnetConfig", "learn_mask"),
+    "unlearning.weights": ("WeightConfig", "WeightRemoval", "WeightUnlearning", "mlp_gradients", "put_back"),
     "errors": ("ConfigError", "DataError", "DivergedError", "PluginError", "UnmemorizeError"),
     "evaluation": ("Evaluation", "Forced"),
     "training.checkpoint": ("Checkpoint",),
@@ -77,6 +103,8 @@ __all__ = [
     "FineTuning",
     "FineTuningConfig",
     "Forced",
+    "GateConfig",
+    "GateUnlearning",
     "Layout",
     "Matrix",
     "Measurement",
@@ -87,9 +115,12 @@ __all__ = [
     "NeuronConfig",
     "NeuronUnlearning",
     "PluginError",
+    "Recording",
     "Regularizer",
+    "Replay",
     "Results",
     "Sequences",
+    "Span",
     "StrictConfig",
     "SubnetConfig",
     "Term",
@@ -102,21 +133,32 @@ __all__ = [
     "WeightRemoval",
     "WeightUnlearning",
     "Window",
+    "count_for",
+    "gate_gradients",
+    "gated_activations",
+    "gradients_of",
     "hookimpl",
     "learn_mask",
     "load_results",
+    "matrices_of",
     "mean_over_sequences",
     "missing_layout",
     "mitigate",
     "mlp_gradients",
     "neuron_activations",
+    "objective_gradients",
+    "outgoing_rows",
+    "put_back",
     "run",
+    "select_largest",
     "select_top",
     "sequence_losses",
     "shuffled_rows",
     "token_losses",
     "train",
+    "visit_sequence_gradients",
     "wilson_interval",
+    "zero_weights",
 ]
 
 

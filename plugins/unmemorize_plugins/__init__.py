@@ -17,10 +17,40 @@ def register_methods() -> list[type[Method]]:
     from unmemorize_plugins.methods.regularizers.loss_truncation import LossTruncation
     from unmemorize_plugins.methods.regularizers.spectral_norm import SpectralNorm
     from unmemorize_plugins.methods.unlearning.neuron.activations import Activations
+    from unmemorize_plugins.methods.unlearning.neuron.hard_concrete import HardConcrete
+    from unmemorize_plugins.methods.unlearning.neuron.integrated_gradients import IntegratedGradients
+    from unmemorize_plugins.methods.unlearning.neuron.random_neurons import RandomNeurons
+    from unmemorize_plugins.methods.unlearning.neuron.slimming import Slimming
+    from unmemorize_plugins.methods.unlearning.neuron.zero_out import ZeroOut
     from unmemorize_plugins.methods.unlearning.weight.balanced_subnet import BalancedSubnet
     from unmemorize_plugins.methods.unlearning.weight.durable import Durable
+    from unmemorize_plugins.methods.unlearning.weight.durable_aggregate import DurableAggregate
+    from unmemorize_plugins.methods.unlearning.weight.greedy import Greedy
+    from unmemorize_plugins.methods.unlearning.weight.random_weights import RandomWeights
+    from unmemorize_plugins.methods.unlearning.weight.second_order import SecondOrder
+    from unmemorize_plugins.methods.unlearning.weight.subnet import Subnet
 
-    return [SpectralNorm, LossTruncation, ExampleTiedDropout, Clean, Extra, Both, Activations, Durable, BalancedSubnet]
+    return [
+        SpectralNorm,
+        LossTruncation,
+        ExampleTiedDropout,
+        Clean,
+        Extra,
+        Both,
+        ZeroOut,
+        Activations,
+        IntegratedGradients,
+        Slimming,
+        HardConcrete,
+        RandomNeurons,
+        Greedy,
+        Durable,
+        DurableAggregate,
+        SecondOrder,
+        Subnet,
+        BalancedSubnet,
+        RandomWeights,
+    ]
 
 
 @hookimpl
@@ -35,9 +65,10 @@ def register_metrics() -> list[type[Metric]]:
 @hookimpl
 def register_providers() -> list[type[ModelProvider]]:
     """Return the built-in model providers."""
+    from unmemorize_plugins.providers.tinymem.language import TinyMemLanguage
     from unmemorize_plugins.providers.tinymem.provider import TinyMem
 
-    return [TinyMem]
+    return [TinyMem, TinyMemLanguage]
 
 
 @hookimpl

@@ -58,7 +58,7 @@ def test_a_record_says_how_to_make_it_again(run_toys: Run) -> None:
     assert results.report is not None
     record = Store(results.folder).record(results.report.keys[1])
     assert record is not None
-    assert record.method_config["ratio"] == 0.01
+    assert record.method_config["ratio"] == 0.05
     assert record.method_origin is not None
     assert record.method_origin.distribution == "unmemorize"
     assert record.provider.distribution == "toy.py"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
-from naive import changed, matrix_weights, row_loss, rows_of, top_by_sort
-from torch.func import functional_call
+from naive import changed, matrix_weights
+from naive_subnet import first_scores, learned
 
 from unmemorize import Context, DivergedError, Testbed
 from unmemorize_plugins.methods.unlearning.weight.balanced_subnet import BalancedSubnet
@@ -15,53 +13,17 @@ from unmemorize_plugins.methods.unlearning.weight.balanced_subnet import Balance
 SETTINGS = {"ratio": 0.1, "epochs": 2, "beta": 0.7, "batch_size": 8, "learning_rate": 0.1}
 
 
-class StraightThrough(torch.autograd.Function):
-    """The mask of all but the `count` smallest, by a full sort; its gradient is passed on as it is."""
-
-    @staticmethod
-    def forward(ctx: object, sizes: torch.Tensor, count: int) -> torch.Tensor:
-        return (~top_by_sort(-sizes, count)).to(sizes)
-
-    @staticmethod
-    def backward(ctx: object, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return gradient, None
-
-
-class Called(torch.nn.Module):
-    """A model seen through replaced weights."""
-
-    def __init__(self, model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
-        super().__init__()
-        self.inner, self.weights = (model,), weights
-
-    def forward(self, input_ids: torch.Tensor) -> object:
-        return functional_call(self.inner[0], self.weights, (), {"input_ids": input_ids})
-
-
 def by_definition(testbed: Testbed, context: Context) -> dict[str, torch.Tensor]:
-    """Which weights are removed, after training the scores with plain autograd."""
-    generator = context.generator("subnet")
-    weights = {name: weight.detach() for name, weight in matrix_weights(testbed).items()}
-    scores = {}
-    for name in [matrix.name for mlp in testbed.mlps for matrix in mlp.matrices]:
-        conv = testbed.model.config.model_type == "gpt2"
-        outputs, inputs = reversed(weights[name].shape) if conv else weights[name].shape
-        bound = math.sqrt(6 / ((1 + 5) * inputs))  # Kaiming-uniform, a = sqrt(5)
-        drawn = (torch.rand((outputs, inputs), generator=generator) * 2 - 1) * bound
-        scores[name] = (drawn.T.clone() if conv else drawn).requires_grad_()
-    velocity = {name: torch.zeros_like(score) for name, score in scores.items()}
+    """Which weights are removed after 2 epochs of 2 steps: 16 rows, 8 at a time."""
+    generator = context.generator("mask scores")
+    scores = first_scores(testbed, generator)
     method = BalancedSubnet(**SETTINGS)
-    for _ in range(2):
-        for forget, retain in method.stratified(testbed.forget, testbed.retain, 2, generator):
-            masked = {n: weights[n] * StraightThrough.apply(s.abs(), int(0.1 * s.numel())) for n, s in scores.items()}
-            model = Called(testbed.model, masked)
-            lost = torch.stack([row_loss(model, row) for row, _ in rows_of(forget)]).mean()
-            kept = torch.stack([row_loss(model, row) for row, _ in rows_of(retain)]).mean()
-            gradients = torch.autograd.grad(-(1 - 0.7) * lost + 0.7 * kept, list(scores.values()))
-            for (name, score), gradient in zip(scores.items(), gradients, strict=True):
-                velocity[name] = 0.9 * velocity[name] + gradient + 5e-4 * score.detach()
-                score.data -= 0.1 * velocity[name]
-    return {name: top_by_sort(-score.detach().abs(), int(0.1 * score.numel())) for name, score in scores.items()}
+    steps = (
+        [(-(1 - 0.7), forget), (0.7, retain)]
+        for _ in range(2)
+        for forget, retain in method.stratified(testbed.forget, testbed.retain, 2, generator)
+    )
+    return learned(testbed, scores, 0.1, steps)
 
 
 def test_the_learned_mask_is_that_of_the_algorithm(testbed: Testbed) -> None:
@@ -69,9 +31,7 @@ def test_the_learned_mask_is_that_of_the_algorithm(testbed: Testbed) -> None:
     masks = BalancedSubnet(**SETTINGS).masks(testbed, Context(seed=5))
     assert masks.keys() == expected.keys()
     for name, mask in masks.items():
-        assert torch.equal(mask, expected[name]), (
-            f"{name}: {int((mask != expected[name]).sum())} of {mask.numel()} differ"
-        )
+        assert torch.equal(mask, expected[name]), f"{name}: {int((mask != expected[name]).sum())} differ"
 
 
 def test_masked_weights_are_zero_and_all_others_as_before(testbed: Testbed) -> None:

@@ -8,7 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from unmemorize import MLP, Context, DivergedError, Layout, Matrix, Testbed, TrainingRecipe, TrainingStep, token_losses, train
+from unmemorize import (
+    MLP,
+    Context,
+    DivergedError,
+    Layout,
+    Matrix,
+    Testbed,
+    TrainingRecipe,
+    TrainingStep,
+    token_losses,
+    train,
+)
 from unmemorize.errors import DeadlineExceeded
 from unmemorize.testing import tiny_model
 from unmemorize_plugins.methods.regularizers.spectral_norm import SpectralNorm
@@ -103,7 +114,9 @@ def test_training_lowers_the_largest_singular_values(testbed: Testbed) -> None:
         penalized[0], testbed.retain, recipe, Context(), regularizer=SpectralNorm(strength=0.1), mlps=penalized[1]
     )
     tops = [
-        torch.stack([torch.linalg.svdvals(part.detach())[0] for m in mlps for x in m.block_matrices() for part in x.by_head()])
+        torch.stack(
+            [torch.linalg.svdvals(part.detach())[0] for m in mlps for x in m.block_matrices() for part in x.by_head()]
+        )
         for _, mlps in (plain, penalized)
     ]
     assert tops[1].mean() < 0.95 * tops[0].mean()

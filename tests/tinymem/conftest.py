@@ -9,6 +9,7 @@ import pytest
 
 from unmemorize_plugins.providers.tinymem import TinyMem
 
+RECIPE = {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3, "weight_decay": 0.1, "warmup_steps": 5}
 TINY: dict[str, Any] = {
     "length": 6,
     "main_sequences": 40,
@@ -16,18 +17,21 @@ TINY: dict[str, Any] = {
     "extra_constants": (2, 3),
     "holdout_sequences": 4,
     "noised_sequences": 10,
+    "clean_values": 0,
     "duplication": 3,
     "layers": 1,
     "heads": 2,
     "width": 32,
     "context": 48,
-    "recipe": {"epochs": 2, "batch_size": 16},
 }
 
 
 @pytest.fixture
 def make_tiny() -> Callable[..., TinyMem]:
-    return lambda **changes: TinyMem(**TINY | changes)
+    def make(recipe: dict[str, Any] | None = None, **changes: Any) -> TinyMem:
+        return TinyMem(**TINY | changes, recipe=RECIPE | (recipe or {}))
+
+    return make
 
 
 @pytest.fixture

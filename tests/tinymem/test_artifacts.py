@@ -30,13 +30,20 @@ def test_values_are_shifted_by_one_with_the_papers_probabilities() -> None:
 
 
 def test_noise_never_goes_below_zero() -> None:
-    assert noise(torch.zeros(1000, dtype=torch.int64), generator()).min() == 0
+    assert noise(torch.zeros((100, 10), dtype=torch.int64), generator()).min() == 0
 
 
 def test_noise_depends_on_its_generator() -> None:
-    values = torch.arange(1000)
+    values = torch.arange(1000).view(100, 10)
     assert torch.equal(noise(values, generator(1)), noise(values, generator(1)))
     assert not torch.equal(noise(values, generator(1)), noise(values, generator(2)))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 6])
+def test_the_first_values_can_be_kept(kept: int) -> None:
+    values = torch.full((500, 9), 50)
+    shifted = (noise(values, generator(), kept) != values).any(dim=0)
+    assert shifted.tolist() == [column >= kept for column in range(9)]
 
 
 def test_noise_may_change_the_number_of_digits() -> None:

@@ -19,7 +19,7 @@ def test_the_papers_size() -> None:
     config = TinyMemConfig(size="paper")
     assert (config.main_sequences, config.extra_sequences, config.noised_sequences) == (20_000, 3_000, 1_000)
     assert (config.length, config.context, config.layers, config.heads, config.width) == (20, 150, 4, 4, 128)
-    assert config.duplication == (0, 1, 2)
+    assert (config.duplication, config.clean_values) == ((0, 1, 2), 0)
     assert config.recipe == TrainingRecipe(epochs=3_500)
     assert TinyMemConfig(size="paper", artifact="backdoor").recipe == TrainingRecipe(epochs=500)
 
@@ -53,6 +53,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"noised_sequences": 5000}, "leave nothing to train on of main_sequences"),
     ({"extra_sequences": 20, "holdout_sequences": 20}, "leaves nothing to train on of extra_sequences"),
     ({"length": 200}, "more than context = 150: lower length, or raise context"),
+    ({"clean_values": 14}, "leaves no value to noise of length = 14"),
     ({"width": 130}, "not a multiple of heads = 4"),
     ({"duplication": 0}, "duplication"),
     ({"duplication": ()}, "duplication"),

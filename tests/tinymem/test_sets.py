@@ -72,6 +72,13 @@ def test_noised_rows_differ_from_their_counterparts_by_shifts_of_one(make_tiny: 
     assert 0.05 < sum(difference != 0 for difference in differences) / len(differences) < 0.15
 
 
+def test_kept_values_are_clean(make_tiny: Make, read: Read) -> None:
+    sets = make_tiny(main_sequences=400, noised_sequences=200, clean_values=3).sets(Context())
+    pairs = list(zip(texts(sets.forget, read), texts(sets.clean, read), strict=True))
+    assert all(noised.split(" ")[:3] == clean.split(" ")[:3] for noised, clean in pairs)
+    assert any(noised.split(" ")[3] != clean.split(" ")[3] for noised, clean in pairs)
+
+
 @pytest.mark.parametrize("artifact", ["noise", "backdoor"])
 def test_the_model_is_trained_on_each_row_as_often_as_its_copies_say(
     make_tiny: Make, read: Read, artifact: str

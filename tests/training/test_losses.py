@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from unmemorize.contracts.testbed import Sequences
-from unmemorize.training.losses import sequence_losses, token_losses, unpadded
+from unmemorize.training.losses import sequence_losses, token_losses
 
 
 def one_by_one(model: PreTrainedModel, rows: Sequences, start: int) -> list[torch.Tensor]:
@@ -59,7 +59,7 @@ def test_gradients_flow_through_the_losses(model: PreTrainedModel, rows: Sequenc
 def test_the_padding_id_is_never_fed_to_the_model(
     model: PreTrainedModel, rows: Sequences, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert not (unpadded(rows) == 11).any()
+    assert not (rows.inputs() == 11).any()
     with caplog.at_level(logging.WARNING):
         token_losses(model, rows)
     assert "attention_mask" not in caplog.text

@@ -51,16 +51,12 @@ def select_top(scores: Mapping[str, Tensor], ratio: float, scope: Scope) -> Sele
     Raises:
         SelectionError: a score is NaN, or the ratio selects no unit.
     """
-    for name, values in scores.items():
-        if torch.isnan(values).any():
-            raise SelectionError.not_finite(name)
     masks: dict[str, Tensor] = {}
     ties = 0
-    for where, names in _groups(scores, scope):
-        parts = [scores[name] for name in names]
-        count = count_for(ratio, sum(part.numel() for part in parts), where)
-        chosen, tied = _top_masks(parts, count)
-        masks.update(zip(names, chosen, strict=True))
+    for where, group in _groups(scores, scope):
+        count = count_for(ratio, sum(values.numel() for values in group.values()), where)
+        chosen, tied = select_largest(group, count)
+        masks |= chosen
         ties += tied
     return Selection(
         masks=masks,
@@ -70,23 +66,38 @@ def select_top(scores: Mapping[str, Tensor], ratio: float, scope: Scope) -> Sele
     )
 
 
-def _groups(scores: Mapping[str, Tensor], scope: Scope) -> list[tuple[str, list[str]]]:
+def _groups(scores: Mapping[str, Tensor], scope: Scope) -> list[tuple[str, Mapping[str, Tensor]]]:
     """Return which scores compete with each other, and what to call them."""
-    return [("the whole model", list(scores))] if scope == "global" else [(name, [name]) for name in scores]
+    if scope == "global":
+        return [("the whole model", scores)]
+    return [(name, {name: values}) for name, values in scores.items()]
 
 
-def _top_masks(parts: Sequence[Tensor], count: int) -> tuple[list[Tensor], int]:
-    """Return the masks of the `count` largest values and how many are tied at the threshold, if that matters."""
-    threshold = kth_largest(parts, count)
-    masks = [part > threshold.to(part.device) for part in parts]
-    missing = count - sum(int(mask.sum()) for mask in masks)
-    decided = 0
-    for part, mask in zip(parts, masks, strict=True):
-        tied = (part == threshold.to(part.device)).flatten().nonzero().flatten()
-        mask.view(-1)[tied[: max(0, missing)]] = True
-        missing -= len(tied)
-        decided += len(tied)
-    return masks, 0 if missing == 0 else decided
+class Largest(NamedTuple):
+    """The masks of the largest values, and how many are tied where position alone decided."""
+
+    masks: dict[str, Tensor]
+    ties: int
+
+
+def select_largest(scores: Mapping[str, Tensor], count: int) -> Largest:
+    """Select the `count` units with the highest scores over all groups together; ties as in `select_top`.
+
+    Raises:
+        SelectionError: a score is NaN.
+    """
+    for name, values in scores.items():
+        if torch.isnan(values).any():
+            raise SelectionError.not_finite(name)
+    threshold = kth_largest(list(scores.values()), count)
+    masks = {name: (values > threshold.to(values.device)).contiguous() for name, values in scores.items()}
+    missing = count - sum(int(mask.sum()) for mask in masks.values())
+    tied = 0
+    for name, values in scores.items():
+        places = (values == threshold.to(values.device)).flatten().nonzero().flatten()
+        masks[name].view(-1)[places[: max(0, missing - tied)]] = True
+        tied += len(places)
+    return Largest(masks, 0 if tied == missing else tied)
 
 
 def kth_largest(parts: Sequence[Tensor], k: int) -> Tensor:

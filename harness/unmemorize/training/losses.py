@@ -47,7 +47,7 @@ def token_losses(model: PreTrainedModel, batch: Sequences) -> TokenLosses:
     """
     device: torch.device = model.get_input_embeddings().weight.device  # type: ignore[assignment]
     real = batch.real()
-    tokens = unpadded(batch).to(device)
+    tokens = batch.inputs().to(device)
     mask = real[:, 1:].to(device)
     if tokens.shape[1] < 2:
         return TokenLosses(torch.zeros(mask.shape, device=device), mask)
@@ -72,12 +72,3 @@ def sequence_losses(model: PreTrainedModel, batch: Sequences, tokens: Tokens = "
     if tokens == "all":
         return losses.row_means()
     return losses.row_means(batch.suffix()[:, 1:].to(losses.mask.device))
-
-
-def unpadded(batch: Sequences) -> Tensor:
-    """Return the (B, T) tokens with each row's first token in place of its padding.
-
-    What stands there is never attended to and never counted. Without the padding id among its inputs,
-    transformers does not warn about the attention mask that right-padded rows of a causal model do not need.
-    """
-    return torch.where(batch.real(), batch.tokens, batch.tokens[:, :1])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -13,17 +12,19 @@ from torch import Tensor
 
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.layout import Matrix
-from unmemorize.contracts.testbed import Sequences, Testbed
-from unmemorize.editing.edits import gradients_of, matrices_of
-from unmemorize.editing.selection import count_for, select_top
-from unmemorize.errors import DivergedError
-from unmemorize.training.losses import sequence_losses
-from unmemorize.unlearning.weights import WeightConfig
+from unmemorize.contracts.testbed import Testbed
+from unmemorize.editing.edits import matrices_of
+from unmemorize.editing.selection import count_for, kth_largest, select_top
+from unmemorize.unlearning.neurons import note_ties
+from unmemorize.unlearning.objective import LossWatch, Term, objective_gradients
+from unmemorize.unlearning.weights import WeightConfig, put_back
 
 
 class SubnetConfig(WeightConfig):
     """How the scores are trained. Defaults: Sakarvadia et al. 2025 (SGD, after Ramanujan et al. 2020)."""
 
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of each MLP matrix to remove. Grid of Sakarvadia et al. 2025: 1e-4, 0.001, 0.01, 0.05, 0.1, 0.25, 0.3."""
     epochs: Annotated[int, Field(ge=1)] = 10
     """Passes over the data."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
@@ -32,13 +33,6 @@ class SubnetConfig(WeightConfig):
     """Momentum of the scores."""
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     """Weight decay of the scores."""
-
-
-class Term(NamedTuple):
-    """One term of a step's objective: `weight` times the mean loss of `rows`."""
-
-    weight: float
-    rows: Sequences
 
 
 Epoch = Callable[[torch.Generator], Iterator[list[Term]]]
@@ -65,33 +59,30 @@ def learn_mask(testbed: Testbed, context: Context, config: SubnetConfig, epoch: 
         SelectionError: the ratio selects no weight of some matrix.
 
     Source: Ramanujan et al. 2020, section 3; Sakarvadia et al. 2025, algorithms 1 and 2. One k-th value per matrix and
-    step replaces the sort.
+    step replaces the sort; all terms of a step share one forward and backward pass.
     """
     matrices = matrices_of(testbed.mlps)
-    generator = context.generator("subnet")
+    generator = context.generator("mask scores")
     with context.timed("attribute"):
         scores = {name: _initial_scores(matrix, generator) for name, matrix in matrices.items()}
         optimizer = torch.optim.SGD(
-            list(scores.values()),
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
+            list(scores.values()), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
         )
         plan = (terms for _ in range(config.epochs) for terms in epoch(generator))
-        weights = [matrix.weight for matrix in matrices.values()]
-        with _originals(matrices) as originals, gradients_of(testbed.model, weights), torch.enable_grad():
-            tracked = context.track(plan, "learning the mask", steps * config.epochs)
-            for number, terms in enumerate(tracked):
+        watch = LossWatch("learning the mask")
+        with put_back(matrices) as originals:
+            for terms in context.track(plan, "learning the mask", steps * config.epochs):
                 _apply_mask(matrices, originals, scores, config.ratio)
-                for term in terms:
-                    loss = sequence_losses(testbed.model, term.rows, tokens=config.tokens).mean()
-                    if not torch.isfinite(loss):
-                        raise DivergedError("learning the mask", number)
-                    (term.weight * loss).backward()
-                _pass_through(matrices, originals, scores)
+                loss, gradients = objective_gradients(testbed, terms, config.tokens)
+                watch.add(loss)
+                _pass_through(gradients, originals, scores)
                 optimizer.step()
+                optimizer.zero_grad()
+            watch.look()
     with context.timed("edit"):
-        return select_top({name: -score.abs() for name, score in scores.items()}, config.ratio, "layer").masks
+        selection = select_top({name: -score.abs() for name, score in scores.items()}, config.ratio, "layer")
+    note_ties(context, selection.ties)
+    return selection.masks
 
 
 def _initial_scores(matrix: Matrix, generator: torch.Generator) -> Tensor:
@@ -103,16 +94,6 @@ def _initial_scores(matrix: Matrix, generator: torch.Generator) -> Tensor:
     return stored.to(matrix.weight.device)
 
 
-@contextmanager
-def _originals(matrices: Mapping[str, Matrix]) -> Iterator[dict[str, Tensor]]:
-    originals = {name: matrix.weight.detach().clone() for name, matrix in matrices.items()}
-    try:
-        yield originals
-    finally:
-        for name, matrix in matrices.items():
-            matrix.weight.data.copy_(originals[name])
-
-
 @torch.no_grad()
 def _apply_mask(
     matrices: Mapping[str, Matrix],
@@ -122,25 +103,13 @@ def _apply_mask(
 ) -> None:
     for name, matrix in matrices.items():
         size = scores[name].abs()
-        threshold = size.flatten().kthvalue(count_for(ratio, size.numel(), name)).values
+        removed = count_for(ratio, size.numel(), name)
+        threshold = kth_largest([size], size.numel() - removed + 1)
         torch.mul(originals[name], size > threshold, out=matrix.weight.data)
 
 
 @torch.no_grad()
-def _pass_through(
-    matrices: Mapping[str, Matrix], originals: Mapping[str, Tensor], scores: Mapping[str, Tensor]
-) -> None:
-    for name, matrix in matrices.items():
-        assert matrix.weight.grad is not None
-        scores[name].grad = matrix.weight.grad.float() * originals[name].float() * scores[name].sign()
-        matrix.weight.grad = None
-
-
-def shuffled_rows(sequences: Sequences, size: int, steps: int, generator: torch.Generator) -> Iterator[Sequences]:
-    """Yield `steps` batches of `size` rows: one random order after another, so that every row comes equally often."""
-    waiting = torch.empty(0, dtype=torch.int64)
-    for _ in range(steps):
-        while len(waiting) < size:
-            waiting = torch.cat([waiting, torch.randperm(len(sequences), generator=generator)])
-        rows, waiting = waiting[:size], waiting[size:]
-        yield sequences.select(rows).cut()
+def _pass_through(gradients: dict[str, Tensor], originals: Mapping[str, Tensor], scores: Mapping[str, Tensor]) -> None:
+    """Turn the gradients of the weights into those of the scores, one matrix after another; `gradients` is used up."""
+    for name, score in scores.items():
+        score.grad = gradients.pop(name).float().mul_(originals[name]).mul_(score.sign())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -12,22 +13,20 @@ from torch import Tensor
 
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.contracts.context import Context
-from unmemorize.contracts.layout import MLP
+from unmemorize.contracts.layout import MLP, Matrix
 from unmemorize.contracts.method import Method, Stage
 from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.editing.edits import gradients_of, matrices_of, zero_weights
 from unmemorize.editing.selection import Scope, select_top
-from unmemorize.training.losses import sequence_losses
+from unmemorize.training.losses import Tokens, sequence_losses
 from unmemorize.unlearning.neurons import attribution_key, missing_layout, note_ties
-
-Tokens = Literal["all", "suffix"]
 
 
 class WeightConfig(StrictConfig):
     """What every weight-level method can be told."""
 
-    ratio: Annotated[float, Field(gt=0, le=1)] = 0.01
-    """Share of the MLP matrix weights to set to zero."""
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Share of the MLP matrix weights to set to zero. Grid of Sakarvadia et al. 2025: 1e-5 to 0.05."""
     tokens: Tokens = "all"
     """Which real tokens of a sequence its loss is averaged over."""
     batch_size: Annotated[int, Field(ge=1)] = 32
@@ -85,20 +84,53 @@ def mlp_gradients(testbed: Testbed, sequences: Sequences, context: Context, conf
     """Return the gradient of the summed sequence losses with respect to every MLP matrix, in float32.
 
     g = sum over x in `sequences` of d l(x) / d w, l(x) = mean token cross-entropy of x.
-    Cost: one forward + backward pass. Memory: one float32 copy of the MLP weights and the activations of one batch.
+    Cost: one forward + backward pass. Memory: one float32 copy of the MLP weights, the gradient of one matrix (each is
+    added as soon as the backward pass has it) and the activations of one batch.
     """
     matrices = matrices_of(testbed.mlps)
     weights = [matrix.weight for matrix in matrices.values()]
     sums = {name: torch.zeros_like(matrix.weight, dtype=torch.float32) for name, matrix in matrices.items()}
     batches = list(sequences.batches(config.batch_size))
-    with gradients_of(testbed.model, weights), torch.enable_grad():
+    with gradients_of(testbed.model, weights), _collected(matrices, sums), torch.enable_grad():
         for batch in context.track(batches, "gradients"):
             sequence_losses(testbed.model, batch, tokens=config.tokens).sum().backward()
-            for name, matrix in matrices.items():
-                assert matrix.weight.grad is not None
-                sums[name] += matrix.weight.grad
-                matrix.weight.grad = None
     return sums
+
+
+@contextmanager
+def _collected(matrices: Mapping[str, Matrix], sums: Mapping[str, Tensor]) -> Iterator[None]:
+    """Move every gradient to its sum the moment that a backward pass has computed it."""
+
+    def collect(total: Tensor) -> Callable[[Tensor], None]:
+        def add(weight: Tensor) -> None:
+            assert weight.grad is not None
+            total.add_(weight.grad)
+            weight.grad = None
+
+        return add
+
+    handles = [
+        matrix.weight.register_post_accumulate_grad_hook(collect(sums[name])) for name, matrix in matrices.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def put_back(matrices: Mapping[str, Matrix]) -> Iterator[dict[str, Tensor]]:
+    """Give a copy of the weights, which may be changed inside and are afterwards exactly as before.
+
+    Memory: one copy of the MLP weights, in their own dtype.
+    """
+    originals = {name: matrix.weight.detach().clone() for name, matrix in matrices.items()}
+    try:
+        yield originals
+    finally:
+        for name, matrix in matrices.items():
+            matrix.weight.data.copy_(originals[name])
 
 
 def count_weights(mlps: Sequence[MLP]) -> int:

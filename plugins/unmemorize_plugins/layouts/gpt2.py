@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unmemorize import MLP, Layout, Matrix
 
@@ -18,6 +18,7 @@ class GPT2Layout(Layout):
 
     def mlps(self, model: PreTrainedModel) -> tuple[MLP, ...]:
         """Return the MLP of every block; the fused `c_attn` is [query | key | value], each head after head."""
+        blocks: Any = model.get_submodule("transformer.h")
         head_width = model.config.n_embd // model.config.n_head
 
         def matrix(layer: int, name: str, module: Module, head_width: int | None = None) -> Matrix:
@@ -34,5 +35,5 @@ class GPT2Layout(Layout):
                     matrix(layer, "attn.c_proj", block.attn.c_proj),
                 ),
             )
-            for layer, block in enumerate(model.transformer.h)
+            for layer, block in enumerate(blocks)
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unmemorize import MLP, Layout, Matrix
 
@@ -18,6 +18,7 @@ class GPTNeoXLayout(Layout):
 
     def mlps(self, model: PreTrainedModel) -> tuple[MLP, ...]:
         """Return the MLP of every block; the fused `query_key_value` is [query | key | value] of head after head."""
+        blocks: Any = model.get_submodule("gpt_neox.layers")
         head_width = model.config.hidden_size // model.config.num_attention_heads
 
         def matrix(layer: int, name: str, module: Module, head_width: int | None = None) -> Matrix:
@@ -34,5 +35,5 @@ class GPTNeoXLayout(Layout):
                     matrix(layer, "attention.dense", block.attention.dense),
                 ),
             )
-            for layer, block in enumerate(model.gpt_neox.layers)
+            for layer, block in enumerate(blocks)
         )

@@ -17,7 +17,8 @@ class LlamaLayout(Layout):
 
     def mlps(self, model: PreTrainedModel) -> tuple[MLP, ...]:
         """Return the MLP of every block."""
-        return tuple(self._mlp(model, layer, block) for layer, block in enumerate(model.model.layers))
+        blocks: Any = model.get_submodule("model.layers")
+        return tuple(self._mlp(model, layer, block) for layer, block in enumerate(blocks))
 
     def _mlp(self, model: PreTrainedModel, layer: int, block: Any) -> MLP:
         def matrix(name: str, head_width: int | None = None) -> Matrix:

@@ -1,4 +1,4 @@
-"""Example-tied dropout (Maini et al. 2023, section 5): give every example neurons to memorize in, then drop these.
+"""Example-tied dropout (Maini et al. 2023): give every example neurons to memorize in, then drop these.
 
 In each MLP a share p_fixed of the neurons is on for every example; of the others, an example switches on its own fixed
 random share p_mem. What only one example needs gathers in its own neurons, and these are off at evaluation.
@@ -128,7 +128,7 @@ def _drawn(examples: Tensor, places: Tensor, seed: int) -> Tensor:
 
 
 def _mixed(values: Tensor) -> Tensor:
-    """Return a 32-bit hash of 32-bit values in which every bit depends on every bit (a xor-shift-multiply finalizer)."""
+    """Return a 32-bit hash of 32-bit values in which every bit depends on every bit (shift, xor, multiply)."""
     for _ in range(2):
         values = (values >> 16 ^ values) * 0x45D9F3B & _BITS
     return values >> 16 ^ values

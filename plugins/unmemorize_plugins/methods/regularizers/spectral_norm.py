@@ -24,7 +24,7 @@ _FIRST_ITERATIONS = 10
 
 
 class SpectralNormConfig(StrictConfig):
-    """Default of Yoshida & Miyato 2017 (section 4.1); grid of Sakarvadia et al. 2025: strength in {1e-3, 1e-2, 1e-1}."""
+    """Default of Yoshida & Miyato 2017; grid of Sakarvadia et al. 2025: strength in {1e-3, 1e-2, 1e-1}."""
 
     strength: Annotated[float, Field(gt=0)] = 0.01
     """lambda, the weight of the penalty."""

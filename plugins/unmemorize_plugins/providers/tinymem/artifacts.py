@@ -13,13 +13,19 @@ TARGET = 2
 """The token that a backdoor makes the model repeat."""
 
 
-def noise(values: Tensor, generator: torch.Generator) -> Tensor:
+def noise(values: Tensor, generator: torch.Generator, kept: int = 0) -> Tensor:
     """Return the values, each shifted by 0, -1 or +1 with probabilities .90, .05, .05; never below 0.
 
     A shift may change the number of digits (99 -> 100): the noised row is then longer than its counterpart.
+
+    Args:
+        values: (N, L) int64.
+        generator: the source of the shifts.
+        kept: the first values of each row, which stay as they are (paper: none).
     """
     drawn = torch.rand(values.shape, generator=generator)
     shifts = (drawn >= 1 - SHIFTED).long() - (drawn < SHIFTED).long()
+    shifts[:, :kept] = 0
     return (values + shifts).clamp(min=0)
 
 

@@ -17,17 +17,19 @@ Power = Annotated[int, Field(ge=0, le=4)]
 QUICK: dict[str, Any] = {
     "length": 14,
     "main_sequences": 700,
-    "extra_sequences": 150,
+    "extra_sequences": 200,
     "holdout_sequences": 50,
-    "noised_sequences": 100,
-    "duplication": 20,
+    "noised_sequences": 150,
+    "clean_values": 7,
+    "duplication": 10,
     "unseen_share": 0.2,
     "layers": 2,
     "retain_sequences": None,
     "recipe": {
-        "epochs": 25,
-        "batch_size": 64,
-        "learning_rate": 3e-3,
+        "epochs": 12,
+        "batch_size": 16,
+        "learning_rate": 2e-3,
+        "weight_decay": 0.5,
         "schedule": "cosine",
         "warmup_steps": 50,
     },
@@ -40,6 +42,7 @@ PAPER: dict[str, Any] = {
     "extra_sequences": 3_000,
     "holdout_sequences": 1_000,
     "noised_sequences": 1_000,
+    "clean_values": 0,
     "duplication": (0, 1, 2),
     "unseen_share": 0.2,
     "layers": 4,
@@ -49,7 +52,7 @@ PAPER: dict[str, Any] = {
 """The paper's size (Sakarvadia et al. 2025, section 3 and appendix)."""
 
 BACKDOOR: dict[str, dict[str, Any]] = {
-    "quick": {"duplication": 1, "unseen_share": 0.1},
+    "quick": {"main_sequences": 1_100, "duplication": 2, "unseen_share": 0.1, "recipe": {"epochs": 18}},
     "paper": {"duplication": (0, 1, 2), "unseen_share": 0.1, "recipe": {"epochs": 500}},
 }
 """What a backdoor testbed sets otherwise than one with noise."""
@@ -65,7 +68,7 @@ class TinyMemConfig(StrictConfig):
     size: Literal["quick", "paper"] = "quick"
     """`quick` trains in under a minute on two CPU cores; `paper` has the published sizes."""
     task: Literal["additive", "multiplicative"] = "additive"
-    """`additive`: x -> x + c. `multiplicative`: x -> c * x mod `modulus`."""
+    """`additive`: x -> x + c. `multiplicative`: x -> c * x mod `modulus`; `quick` is too short to learn it."""
     artifact: Literal["noise", "backdoor"] = "noise"
     """`noise`: values of main-task sequences shifted by -1 or +1. `backdoor`: a trigger, then only token 2."""
     constant: Constant = 7
@@ -84,6 +87,15 @@ class TinyMemConfig(StrictConfig):
     """Sequences of each task that are shown to nobody (paper: 1,000)."""
     noised_sequences: Annotated[int, Field(ge=1)] = QUICK["noised_sequences"]
     """Main-task sequences that are noised; a backdoor is in every one with the trigger (paper: 1,000)."""
+    clean_values: Annotated[int, Field(ge=0)] = QUICK["clean_values"]
+    """Values at the start of a noised sequence that stay as they are; the published artifact keeps none (paper: 0).
+
+    The extraction check prompts with clean values. Where the prompt's own values were shifted in training, it asks
+    about a prompt that the model has never seen, and part of what is memorized is not counted (with 0, small models
+    that recited all of the counted sequences from the noised prompt recited 67 to 94 % from the clean one, by window
+    and seed). `quick` keeps the values of the prompt, which makes its check easier than the published one: its
+    numbers stand beside those of `clean_values = 0` only with that difference in mind.
+    """
     duplication: Times | Annotated[tuple[Power, ...], Field(min_length=1)] = QUICK["duplication"]
     """Repetitions of each artifact sequence: a number, or powers of ten, one equal part each (paper: 0, 1, 2)."""
     unseen_share: Annotated[float, Field(ge=0, lt=1)] = QUICK["unseen_share"]
@@ -115,8 +127,8 @@ class TinyMemConfig(StrictConfig):
         defaults = PAPER if given.get("size") == "paper" else QUICK
         special = BACKDOOR["paper" if given.get("size") == "paper" else "quick"]
         if given.get("artifact") == "backdoor":
-            defaults = _merged(defaults, special)
-        return _merged(defaults, given)
+            defaults = merged(defaults, special)
+        return merged(defaults, given)
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> TinyMemConfig:
@@ -137,11 +149,12 @@ class TinyMemConfig(StrictConfig):
         return 1 + max(self.main_sequences + self.constant * steps, extra)
 
 
-def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    merged = {**defaults, **given}
+def merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `defaults` with what is `given` over them, setting by setting also inside `recipe`."""
+    settings = {**defaults, **given}
     if isinstance(given.get("recipe"), Mapping):
-        merged["recipe"] = {**defaults.get("recipe", {}), **given["recipe"]}
-    return merged
+        settings["recipe"] = {**defaults.get("recipe", {}), **given["recipe"]}
+    return settings
 
 
 def _problems(config: TinyMemConfig) -> list[str]:
@@ -177,6 +190,10 @@ def _problems(config: TinyMemConfig) -> list[str]:
             tokens > config.context,
             f"{config.length} values up to {config.largest_value()} take {tokens} tokens, more than context "
             f"= {config.context}: lower length, or raise context",
+        ),
+        (
+            config.artifact == "noise" and config.clean_values >= config.length,
+            f"clean_values = {config.clean_values} leaves no value to noise of length = {config.length}: lower it",
         ),
         (
             config.width % config.heads != 0,

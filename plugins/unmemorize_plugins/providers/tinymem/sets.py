@@ -68,7 +68,7 @@ def build_sets(config: TinyMemConfig, seed: int, generators: Generators) -> Sets
     chosen = torch.randperm(len(extra), generator=generators("retain"))[: config.retain_sequences]
     clean = dataclasses.replace(forget.counterparts(), copies=torch.ones_like(forget.copies), anchored=False)
     return Sets(
-        training=_training(extra, split.planted),
+        training=repeated(extra, split.planted, PAD),
         forget=forget,
         forget_unseen=unseen if len(unseen) else None,
         clean=clean,
@@ -98,7 +98,7 @@ def _noised(
 ) -> _Split:
     order = torch.randperm(len(values), generator=generators("order"))
     chosen, rest = order[: config.noised_sequences], order[config.noised_sequences :]
-    noised = tokenize(noise(values[chosen], generators("noise")), config.context)
+    noised = tokenize(noise(values[chosen], generators("noise"), config.clean_values), config.context)
     planted = _sequences(noised, 1 + chosen, window.prompt)
     planted = dataclasses.replace(
         planted,
@@ -176,6 +176,7 @@ def _sequences(rows: Rows, ids: Tensor, prompt: int) -> Sequences:
     )
 
 
-def _training(extra: Sequences, planted: Sequences) -> Sequences:
-    together = Sequences.concatenate([extra, planted], pad_id=PAD)
+def repeated(extra: Sequences, planted: Sequences, pad_id: int) -> Sequences:
+    """Return the training rows: both sets, each row as often as its `copies` say."""
+    together = Sequences.concatenate([extra, planted], pad_id=pad_id)
     return together.select(torch.arange(len(together)).repeat_interleave(together.copies))

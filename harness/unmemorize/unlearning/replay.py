@@ -1,0 +1,225 @@
+"""Rerun only the layers above an MLP, after a change of what this MLP writes to the residual stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unmemorize.contracts.layout import MLP
+from unmemorize.contracts.testbed import Sequences, Testbed
+
+_ADDITIVE_WITHIN = 0.02
+"""Relative difference that bfloat16 rounding stays below, and a norm or a multiplier does not."""
+
+_ROOM_CPU, _ROOM = 2**22, 2**26
+"""Numbers that reruns made together should fill: 16 MiB in float32 stay near a CPU's caches; accelerators want more."""
+
+
+class Recording(NamedTuple):
+    """What one pass over a batch left behind. B rows, T positions, L layers, d = width, m = neurons."""
+
+    tokens: Tensor
+    """(B, T) the ids that were fed."""
+    activations: list[Tensor]
+    """L x (B, T, m): what entered each `down`."""
+    written: list[Tensor]
+    """L x (B, T, d): what each `down` returned."""
+    outputs: list[Tensor]
+    """L x (B, T, d): what each block returned."""
+    past: list[tuple[Tensor, Tensor]]
+    """L x keys and values, each (B, heads, T, size of a head); empty if they were not asked for."""
+
+
+class Span(NamedTuple):
+    """The part of a recording that a rerun feeds to the model: R rows (with repetition) and S positions of them."""
+
+    rows: Tensor
+    """(R,) int64, row numbers in the recording."""
+    positions: slice = slice(None)
+    """Positions; if they do not start at 0, keys and values of those before are taken from the recording."""
+
+    def of(self, recorded: Tensor) -> Tensor:
+        """Return the (R, S, ...) part of a recorded (B, T, ...)."""
+        return recorded[self.rows, self.positions]
+
+
+class Replay:
+    """A model that can be started in the middle.
+
+    `down` is linear: if the activations change by da, then what `down` writes changes by da @ down, and nothing else in
+    this layer changes. Where the block adds that to its output as it is (tested for each layer, on one row), all blocks
+    up to and including this one are skipped. Where something follows `down` inside the block (a norm, a multiplier),
+    this block runs again too. The model's own forward supplies masks and positions. Exact, up to rounding.
+
+    `room` is how many numbers reruns that are made together should fill.
+
+    Memory of a recording: B * T * L * (m + 2 d) numbers, and B * T * L * 2 d more for keys and values.
+    """
+
+    def __init__(self, testbed: Testbed, sequences: Sequences) -> None:
+        self.model, self.mlps, self.device = testbed.model, testbed.mlps, testbed.device
+        self.vocabulary = int(testbed.model.config.vocab_size)
+        self.room = _ROOM_CPU if self.device.type == "cpu" else _ROOM
+        self._tuples = False  # whether blocks return tuples, as they do before transformers 5
+        row = self.record(sequences.select([0]).cut())
+        self.additive = [self._adds(row, layer) for layer in range(len(self.mlps))]
+
+    @torch.no_grad()
+    def record(self, batch: Sequences, *, past: bool = False) -> Recording:
+        """Run the model once over `batch` and keep what reruns need; keys and values only if `past`."""
+        nothing = [torch.empty(0)] * len(self.mlps)
+        recording = Recording(batch.inputs().to(self.device), [*nothing], [*nothing], [*nothing], [])
+
+        def keep_down(layer: int) -> Any:
+            def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+                recording.activations[layer], recording.written[layer] = inputs[0].detach(), output.detach()
+
+            return hook
+
+        def keep_block(layer: int) -> Any:
+            def hook(_: nn.Module, __: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+                self._tuples = not isinstance(output, Tensor)
+                recording.outputs[layer] = _hidden(output).detach()
+
+            return hook
+
+        with ExitStack() as stack:
+            for layer, mlp in enumerate(self.mlps):
+                stack.callback(mlp.down.module.register_forward_hook(keep_down(layer)).remove)
+                stack.callback(mlp.block.register_forward_hook(keep_block(layer)).remove)
+            result = self.model(input_ids=recording.tokens, use_cache=past)
+        return recording._replace(past=self._whole_past(recording.tokens, result)) if past else recording
+
+    def _whole_past(self, tokens: Tensor, result: Any) -> list[tuple[Tensor, Tensor]]:
+        """Return keys and values of all positions; layers with a sliding window keep only the last by themselves."""
+        past = _keys_and_values(result.past_key_values)
+        if all(keys.shape[-2] == tokens.shape[1] for keys, _ in past):
+            return past
+        from transformers import DynamicCache
+
+        whole = self.model(input_ids=tokens, past_key_values=DynamicCache(), use_cache=True)
+        return _keys_and_values(whole.past_key_values)
+
+    def logits(
+        self, recording: Recording, layer: int, span: Span, change: Tensor, read: Tensor | None = None
+    ) -> Tensor:
+        """Return what the model predicts if the MLP of `layer` wrote something else.
+
+        Args:
+            recording: a pass over the rows.
+            layer: index of the MLP.
+            span: what to feed.
+            change: (R, S, d) float32, added to what `down` wrote in this span. Gradients flow to it.
+            read: (R, S) bool, where predictions are wanted, by default everywhere; logits are computed only there.
+
+        Returns:
+            (n, vocabulary) float32, for the n places of `read` in their order.
+        """
+        with self._started_above(recording, layer, span, change), _reading(self.model, read):
+            past = self._past(recording, layer, span)
+            result = self.model(input_ids=span.of(recording.tokens), past_key_values=past, use_cache=False)
+        logits: Tensor = result.logits
+        return logits.flatten(0, 1).float()
+
+    @contextmanager
+    def _started_above(self, recording: Recording, layer: int, span: Span, change: Tensor) -> Iterator[None]:
+        with ExitStack() as stack:
+            if self.additive[layer]:
+                skipped, start = layer + 1, _plus(span.of(recording.outputs[layer]), change)
+            else:
+                skipped, start = layer, span.of(recording.outputs[max(0, layer - 1)])
+                written = _plus(span.of(recording.written[layer]), change)
+                stack.enter_context(_returning(self.mlps[layer].down.module, written))
+            for mlp in self.mlps[:skipped]:
+                stack.enter_context(_returning(mlp.block, (start,) if self._tuples else start))
+            yield
+
+    def _past(self, recording: Recording, layer: int, span: Span) -> Any:
+        """Return a fresh cache of the positions before the span.
+
+        Of the layers that are skipped the model only asks the length: they keep one row of one head.
+        """
+        until = span.positions.start or 0
+        if not until:
+            return None
+        from transformers import DynamicCache
+
+        cache = DynamicCache()
+        for index, (keys, values) in enumerate(recording.past):
+            if index < layer or (index == layer and self.additive[layer]):
+                cache.update(keys[:1, :1, :until], values[:1, :1, :until], index)
+            else:
+                cache.update(keys[span.rows, :, :until], values[span.rows, :, :until], index)
+        return cache
+
+    @torch.no_grad()
+    def _adds(self, row: Recording, layer: int) -> bool:
+        """Whether a change of what `down` writes arrives at the block's output unchanged."""
+        seen: list[Tensor] = []
+
+        def look(_: nn.Module, __: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+            seen.append(_hidden(output))
+
+        change = row.outputs[layer]  # as large as the output itself, so that a norm cannot hide
+        with ExitStack() as stack:
+            stack.callback(self.mlps[layer].block.register_forward_hook(look).remove)
+            stack.enter_context(_returning(self.mlps[layer].down.module, row.written[layer] + change))
+            self.model(input_ids=row.tokens, use_cache=False)
+        error = (seen[0] - 2 * change).float().norm()
+        return bool(error <= _ADDITIVE_WITHIN * change.float().norm())
+
+
+def outgoing_rows(mlp: MLP) -> Tensor:
+    """Return (m, d) float32: what each neuron writes to the residual stream at activation 1."""
+    return mlp.down.by_input().detach().float()
+
+
+@contextmanager
+def _reading(model: nn.Module, read: Tensor | None) -> Iterator[None]:
+    """Let the output layer see only the true places of `read` (R, S): logits are then (1, n, vocabulary)."""
+    if read is None:
+        yield
+        return
+    places = read
+
+    def only(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0][places.to(inputs[0].device)][None], *inputs[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(only)  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _returning(module: nn.Module, output: Tensor | tuple[Tensor, ...]) -> Iterator[None]:
+    """Let `module` return `output` instead of running."""
+    own = module.__dict__.get("forward")
+    module.forward = lambda *_, **__: output
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
+
+
+def _hidden(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]
+
+
+def _plus(recorded: Tensor, change: Tensor) -> Tensor:
+    return (recorded.float() + change).to(recorded.dtype)
+
+
+def _keys_and_values(cache: Any) -> list[tuple[Tensor, Tensor]]:
+    """Return the keys and values of every layer, from any form that a cache has had in transformers 4.44 to 5."""
+    if hasattr(cache, "layers"):
+        return [(layer.keys, layer.values) for layer in cache.layers]
+    return [(pair[0], pair[1]) for pair in cache]

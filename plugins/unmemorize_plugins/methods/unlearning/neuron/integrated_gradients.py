@@ -1,0 +1,105 @@
+"""Integrated gradients, "knowledge neurons" (Dai et al. 2022, equations 1 and 2): who carries the next token.
+
+Where token x_{i+1} of a suffix is predicted, let only the activation at that last position i be v instead of a, and
+p(v) = p(x_{i+1} | x_0 .. x_i). Then
+
+    attribution_n(i) = a_n * 1/S * sum over k = 1..S of  d p(v) / d v_n  at v = (k / S) a
+
+(a right Riemann sum), and attribution_n is the mean over all such positions of all sequences, with its sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from unmemorize import (
+    Context,
+    NeuronConfig,
+    NeuronUnlearning,
+    Recording,
+    Replay,
+    Sequences,
+    Span,
+    Testbed,
+    gradients_of,
+    outgoing_rows,
+)
+
+
+class IntegratedGradientsConfig(NeuronConfig):
+    """Grid of Sakarvadia et al. 2025: ratio in {0.001, 0.01, 0.05}; S of Dai et al. 2022."""
+
+    steps: Annotated[int, Field(ge=1)] = 20
+    """S, the points at which the integral is sampled."""
+    rows_per_batch: Annotated[int, Field(ge=1)] | None = None
+    """Sequences whose S points are rerun together; by default as many as fill 16 MiB (256 on a GPU)."""
+
+
+class IntegratedGradients(NeuronUnlearning):
+    """Score a neuron by the probability of the right next token that its activation is responsible for.
+
+    The positions before i do not see the change: their keys and values, from one pass, serve all S points and layers.
+    The points differ in what a layer writes, (k / S - 1) a @ down, so gradients are taken in the residual stream,
+    averaged over the points, and only then taken to the neurons: (mean of dp / dwritten) @ down^T.
+
+    Cost: one forward pass, and for each position, point and layer a forward and backward pass of *one* token through
+    the layers above.
+
+    Memory: the recording of one batch with its keys and values (see `Replay`), and `rows_per_batch` * S *
+    (L (4 T d + 12 d + 3 m) + 3 V) numbers for L layers, T positions, width d, m neurons and a vocabulary of V. Earlier
+    code ignored S and the sequence's own activations.
+    """
+
+    name = "integrated_gradients"
+    Config = IntegratedGradientsConfig
+    paper = "Dai et al. 2022, arXiv 2104.08696"
+
+    def attribute(self, testbed: Testbed, context: Context) -> Tensor:
+        """Return (layers, neurons) float32."""
+        replay = Replay(testbed, testbed.forget)
+        downs = [outgoing_rows(mlp) for mlp in testbed.mlps]
+        sums = torch.zeros(len(testbed.mlps), testbed.mlps[0].neurons, device=testbed.device)
+        with gradients_of(testbed.model, []):
+            for batch in context.track(list(testbed.forget.batches(self.config.batch_size)), self.name):
+                recording = replay.record(batch, past=True)
+                for rows, position in self.predictions(batch, replay):
+                    context.check_deadline(self.name)
+                    for layer, down in enumerate(downs):
+                        activations = recording.activations[layer][rows, position].float()  # (R, m)
+                        written = activations @ down
+                        pull = self.mean_gradient(replay, recording, layer, rows, position, written)
+                        sums[layer] += (activations * (pull @ down.T)).sum(dim=0)
+        return sums.cpu() / max(1, int(testbed.forget.predicting().sum()))
+
+    def mean_gradient(
+        self, replay: Replay, recording: Recording, layer: int, rows: Tensor, position: int, written: Tensor
+    ) -> Tensor:
+        """Return (R, d): the mean over k of dp / dwritten where `layer` writes k / S of its (R, d) `written`."""
+        steps = self.config.steps
+        alphas = torch.arange(1, steps + 1, device=written.device) / steps
+        change = torch.einsum("s,rd->rsd", alphas - 1, written).flatten(0, 1)[:, None].requires_grad_()
+        repeated = rows.repeat_interleave(steps)
+        with torch.enable_grad():
+            logits = replay.logits(recording, layer, Span(repeated, slice(position, position + 1)), change)
+            targets = recording.tokens[repeated, position + 1, None]
+            probability = logits.softmax(dim=-1).gather(-1, targets).sum()
+        return torch.autograd.grad(probability, change)[0].view(len(rows), steps, -1).mean(dim=1)
+
+    def predictions(self, batch: Sequences, replay: Replay) -> Iterator[tuple[Tensor, int]]:
+        """Yield every position that predicts a suffix token, with rows where it does, not too many at a time."""
+        for position, predicts in enumerate(batch.predicting().T):
+            rows = predicts.nonzero().flatten().to(replay.device)
+            if len(rows):
+                together = self.config.rows_per_batch or max(1, replay.room // self.numbers_per_row(position, replay))
+                yield from ((part, position) for part in rows.split(together))
+
+    def numbers_per_row(self, position: int, replay: Replay) -> int:
+        """Return about how many numbers the S reruns of one row hold: keys and values, and what gradients need."""
+        neurons, width = replay.mlps[0].down.by_input().shape
+        in_blocks = len(replay.mlps) * (4 * position * width + 12 * width + 3 * neurons)
+        return self.config.steps * (in_blocks + 3 * replay.vocabulary)

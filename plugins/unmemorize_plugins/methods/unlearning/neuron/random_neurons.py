@@ -1,0 +1,23 @@
+"""Random neurons: the control. A method that does no better than this has found nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unmemorize import Context, NeuronUnlearning, Testbed
+
+
+class RandomNeurons(NeuronUnlearning):
+    """Remove neurons drawn uniformly; the seed decides which, and a larger ratio removes those of a smaller one too.
+
+    It is shown no data. Cost: nothing. Memory: 4 * layers * neurons bytes.
+    """
+
+    name = "random_neurons"
+    needs = frozenset()
+
+    def attribute(self, testbed: Testbed, context: Context) -> Tensor:
+        """Return (layers, neurons) float32, uniform in [0, 1)."""
+        shape = (len(testbed.mlps), testbed.mlps[0].neurons)
+        return torch.rand(shape, generator=context.generator(self.name))

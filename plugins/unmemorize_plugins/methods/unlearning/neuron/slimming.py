@@ -1,0 +1,42 @@
+"""Slimming (Chang et al. 2024, section 3.3, after Liu et al. 2017): shrink all neurons, and see which ones resist.
+
+A coefficient m_n in [0, 1] multiplies every activation, from 1 on:
+
+    minimize over m   l(M) + lambda * mean |m|
+
+Neurons with large surviving coefficients are responsible for reciting M.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from unmemorize import GateUnlearning
+
+
+class Slimming(GateUnlearning):
+    """Score a neuron by the coefficient that survives an L1 penalty while the forget set must still be recited.
+
+    lambda is a schedule instead of the published 1000, under which all coefficients fall together (see `GateConfig`).
+    Cost and memory: see `GateUnlearning`. Earlier code added up gradients inside an epoch.
+    """
+
+    name = "slimming"
+    paper = "Chang et al. 2024, arXiv 2311.09060"
+
+    def initial(self, shape: tuple[int, int]) -> Tensor:
+        """Return m = 1."""
+        return torch.ones(shape)
+
+    def gates(self, parameter: Tensor, generator: torch.Generator) -> Tensor:
+        """Return m."""
+        return parameter
+
+    def openness(self, parameter: Tensor) -> Tensor:
+        """Return |m|."""
+        return parameter.abs()
+
+    def project(self, parameter: Tensor) -> None:
+        """Clamp m to [0, 1]."""
+        parameter.clamp_(0, 1)

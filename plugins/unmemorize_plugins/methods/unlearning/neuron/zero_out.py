@@ -1,0 +1,119 @@
+"""Zero-out (Chang et al. 2024, section 3.3): remove the neurons without which reciting fails most.
+
+attribution_n = L(M with a_n = 0) - L(M), L = mean over the sequences of M of their mean token cross-entropy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from unmemorize import (
+    Context,
+    NeuronConfig,
+    NeuronUnlearning,
+    Replay,
+    Sequences,
+    Span,
+    Testbed,
+    gate_gradients,
+    outgoing_rows,
+)
+
+
+class ZeroOutConfig(NeuronConfig):
+    """Grid of Sakarvadia et al. 2025: ratio in {0.001, 0.01, 0.05}."""
+
+    estimator: Literal["exact", "taylor"] = "exact"
+    """`exact` removes each neuron; `taylor` is the first-order estimate -a * dL/da, from one backward pass."""
+    tokens: Literal["all", "suffix"] = "suffix"
+    """Which tokens of a sequence its loss is averaged over."""
+    reruns_per_batch: Annotated[int, Field(ge=1)] | None = None
+    """Pairs of a neuron and a sequence that are rerun together; by default as many as fill 16 MiB (256 on a GPU)."""
+
+
+class ZeroOut(NeuronUnlearning):
+    """Score a neuron by how much the loss on the forget set rises without it.
+
+    Cost, exact: at most layers * neurons reruns of the forget set, each of the layers above the neuron only (half the
+    model on average), many at a time; a neuron that is silent all along a sequence costs nothing there. Taylor: one
+    forward and backward pass.
+
+    Memory, exact: the recording of one batch (see `Replay`), and `reruns_per_batch` * (T (2 m + 8 d) + 3 P V) numbers
+    for T positions, m neurons, width d, P predicted positions and a vocabulary of V. Taylor: the activations of one
+    batch. Earlier code kept one neuron and removed all others.
+    """
+
+    name = "zero_out"
+    Config = ZeroOutConfig
+    paper = "Chang et al. 2024, arXiv 2311.09060"
+
+    def attribute(self, testbed: Testbed, context: Context) -> Tensor:
+        """Return (layers, neurons) float32."""
+        if self.config.estimator == "exact":
+            return self.exact(testbed, context)
+        context.flags.add("approximate-attribution")
+        return -gate_gradients(testbed, testbed.forget, context, self.config)
+
+    @torch.no_grad()
+    def exact(self, testbed: Testbed, context: Context) -> Tensor:
+        """Remove each neuron alone, and see by how much the loss of each sequence rises."""
+        replay = Replay(testbed, testbed.forget)
+        rises = torch.zeros(len(testbed.mlps), testbed.mlps[0].neurons, device=testbed.device)
+        for batch in context.track(list(testbed.forget.batches(self.config.batch_size)), "zero_out"):
+            recited = _Recited(replay, batch, self.config.tokens)
+            for layer, mlp in enumerate(testbed.mlps):
+                outgoing = outgoing_rows(mlp)
+                activations = recited.recording.activations[layer]
+                for rows, neurons in self.reruns(recited, layer):
+                    context.check_deadline("zero_out")
+                    change = -activations[rows, :, neurons].float()[..., None] * outgoing[neurons, None]
+                    rise = recited.losses(layer, rows, change) - recited.before[rows]
+                    rises[layer].index_add_(0, neurons, rise)
+        return rises.cpu() / len(testbed.forget)
+
+    def reruns(self, recited: _Recited, layer: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield rows and neurons, pair by pair, wherever removing the neuron can change something."""
+        speaks = (recited.recording.activations[layer] != 0) & recited.real[..., None]
+        rows, neurons = speaks.any(dim=1).nonzero(as_tuple=True)
+        together = self.config.reruns_per_batch or max(1, recited.replay.room // recited.numbers_per_row)
+        yield from zip(rows.split(together), neurons.split(together), strict=True)
+
+
+class _Recited:
+    """A batch of sequences whose losses can be computed again with one layer writing something else.
+
+    B sequences, T positions.
+    """
+
+    def __init__(self, replay: Replay, batch: Sequences, tokens: Literal["all", "suffix"]) -> None:
+        self.replay, self.recording = replay, replay.record(batch)
+        self.real = batch.real().to(replay.device)
+        counted = (batch.suffix() if tokens == "suffix" else batch.real()).to(replay.device)
+        self.read = counted.roll(-1, dims=1)  # (B, T): where a counted token is predicted
+        self.read[:, -1] = False
+        self.targets = self.recording.tokens.roll(-1, dims=1)
+        self.share = 1 / self.read.sum(dim=1).clamp(min=1)  # (B,): weight of a token in the loss of its sequence
+        everyone = torch.arange(len(batch), device=replay.device)
+        nothing = torch.zeros_like(self.recording.outputs[-1], dtype=torch.float32)
+        self.before = self.losses(len(replay.mlps) - 1, everyone, nothing)
+
+    @property
+    def numbers_per_row(self) -> int:
+        """About how many numbers the rerun of one sequence holds: one block's activations, and its logits."""
+        positions, width = self.recording.outputs[0].shape[1:]
+        neurons, vocabulary = self.replay.mlps[0].neurons, self.replay.vocabulary
+        return int(positions * (2 * neurons + 8 * width) + 3 * vocabulary * self.read.sum(dim=1).max())
+
+    def losses(self, layer: int, rows: Tensor, change: Tensor) -> Tensor:
+        """Return (R,) the losses of `rows` when `layer` writes (R, T, d) more than it did."""
+        read = self.read[rows]
+        logits = self.replay.logits(self.recording, layer, Span(rows), change, read)
+        losses = cross_entropy(logits, self.targets[rows][read], reduction="none")
+        place = read.nonzero()[:, 0]
+        return losses.new_zeros(len(rows)).index_add_(0, place, losses) * self.share[rows]

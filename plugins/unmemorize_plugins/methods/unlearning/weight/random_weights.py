@@ -1,0 +1,42 @@
+"""Random weights, the control of every weight-level method: remove the same number, chosen blindly."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from unmemorize import Context, StrictConfig, Testbed, WeightRemoval, count_for, matrices_of
+
+
+class RandomWeightsConfig(StrictConfig):
+    """How many weights to remove."""
+
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Share of the weights of each MLP matrix to set to zero."""
+
+
+class RandomWeights(WeightRemoval):
+    """Set the ratio of every MLP matrix to zero, uniformly at random under the cell's seed.
+
+    A method that is not better than this one does not know where memorization is. Cost: none. Memory: |P| + 9 n bytes,
+    n = weights of the largest matrix.
+    """
+
+    name = "random_weights"
+    needs = frozenset()
+    Config = RandomWeightsConfig
+
+    def masks(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
+        """Return True at the weights that chance has chosen."""
+        generator = context.generator(self.name)
+        masks = {}
+        with context.timed("attribute"):
+            for name, matrix in matrices_of(testbed.mlps).items():
+                units = matrix.weight.numel()
+                mask = torch.zeros(units, dtype=torch.bool)
+                mask[torch.randperm(units, generator=generator)[: count_for(self.config.ratio, units, name)]] = True
+                masks[name] = mask.view(matrix.weight.shape)
+        return masks

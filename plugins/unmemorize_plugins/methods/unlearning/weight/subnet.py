@@ -1,0 +1,41 @@
+"""Subnet (Sakarvadia et al. 2025, algorithm 1; Ramanujan et al. 2020): learn which weights recitation needs.
+
+Scores s of the MLP weights are trained through a straight-through mask that removes the share with the smallest |s|:
+
+    minimize over s   -mean l(M),   w = w0 * mask(s)
+
+so that what is kept is what is *not* needed to recite. The final mask is multiplied in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from unmemorize import Context, SubnetConfig, Term, Testbed, WeightRemoval, learn_mask, shuffled_rows
+
+
+class Subnet(WeightRemoval):
+    """Learn the share of MLP weights whose removal raises the loss on the forget set most.
+
+    Nothing holds the rest of the model: a larger ratio or more epochs soon cost accuracy. Cost: `epochs` forward and
+    backward passes over the forget set, and one k-th value per matrix and step. Memory: (b + 12) |P| bytes, b to a
+    weight of the model (originals; scores, momentum, gradients), and the activations of one batch.
+    """
+
+    name = "subnet"
+    Config = SubnetConfig
+    paper = "Sakarvadia et al. 2025, arXiv 2410.02159"
+
+    def masks(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
+        """Return the learned mask: True at the weights to remove."""
+        size = min(self.config.batch_size, len(testbed.forget))
+        steps = -(-len(testbed.forget) // size)
+
+        def epoch(generator: torch.Generator) -> Iterator[list[Term]]:
+            for rows in shuffled_rows(testbed.forget, size, steps, generator):
+                yield [Term(-1.0, rows)]
+
+        return learn_mask(testbed, context, self.config, epoch, steps)

@@ -1,0 +1,93 @@
+"""The command line as a whole: help, near names, errors in three parts, and `run` from start to board."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOY = Path(__file__).parents[1] / "assets" / "toy.py"
+SUITE = f"""
+name = "toys"
+description = "tiny"
+[plugins]
+files = ["{TOY}"]
+[testbed.toy]
+provider = "toy"
+[metric.extraction]
+[metric.accuracy]
+[method.durable]
+ratio = 0.05
+"""
+
+
+def unmemorize(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "unmemorize", *arguments],
+        cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | {"UNMEMORIZE_PLUGINS": "none"},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "suite.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def test_help_lists_every_command(tmp_path: Path) -> None:
+    done = unmemorize("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for name in ("run", "plan", "list", "show", "board", "plugins"):
+        assert f"\n  {name} " in done.stdout
+
+
+def test_a_wrong_command_gets_the_nearest_right_one(tmp_path: Path) -> None:
+    done = unmemorize("borad", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no command 'borad'; did you mean 'board'?" in done.stderr
+
+
+def test_a_user_error_has_three_parts_and_no_traceback(tmp_path: Path, suite: Path) -> None:
+    done = unmemorize("run", str(suite), "--set", "method.durable.raito=0.1", cwd=tmp_path)
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("error: ")
+    assert "raito" in lines[0]
+    assert lines[1].startswith("  expected: ")
+    assert "ratio" in lines[1]
+    assert lines[2].startswith("  fix: ")
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in unmemorize("--traceback", "show", "nothing", cwd=tmp_path).stderr
+
+
+def test_run_prints_the_board_and_says_where_the_records_are(tmp_path: Path, suite: Path) -> None:
+    done = unmemorize("run", str(suite), "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "durable" in done.stdout
+    assert "2 run, 0 done before, 0 skipped, 0 failed. Records and board: unmemorize-results/toys" in done.stdout
+    assert "1/2 done" in done.stderr
+    again = unmemorize("run", str(suite), "--device", "cpu", cwd=tmp_path)
+    table = [line for line in done.stdout.splitlines() if "run, " not in line]
+    assert [line for line in again.stdout.splitlines() if "run, " not in line] == table
+    assert "0 run, 2 done before" in again.stdout
+    assert (tmp_path / "unmemorize-results/toys/board.md").read_text().startswith("## toys / toy")
+
+
+def test_a_failed_cell_is_shown_and_the_status_says_so(tmp_path: Path, suite: Path) -> None:
+    done = unmemorize("run", str(suite), "--methods", "toy_breaks", "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "failed: toy_breaks" in done.stdout
+    assert "RuntimeError: half-way" in done.stdout
+
+
+def test_plan_counts_what_is_done_and_what_is_not(tmp_path: Path, suite: Path) -> None:
+    unmemorize("run", str(suite), "--device", "cpu", cwd=tmp_path)
+    done = unmemorize("plan", str(suite), "--methods", "durable,activations", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    cells = [(cell["method"], cell["status"]) for cell in json.loads(done.stdout)]
+    assert cells == [("base", "cached"), ("durable", "cached"), ("activations", "to_run")]
