@@ -94,6 +94,7 @@ def test_the_public_door_names_the_same_things_for_the_type_checker() -> None:
 
 def test_the_core_never_names_a_built_in() -> None:
     import unmemorize_plugins as built_in
+    from unmemorize.contracts.testbed import NEEDS
 
     names = [
         cls.name
@@ -106,7 +107,7 @@ def test_the_core_never_names_a_built_in() -> None:
     ]
     for path in (ROOT / "harness/unmemorize").rglob("*.py"):
         text = path.read_text()
-        for name in names:
+        for name in set(names) - set(NEEDS):  # `clean` and `extra` are sets of sequences, too
             quoted = [quote + name + quote for quote in "'\""]
             lines = [
                 line
