@@ -6,6 +6,7 @@ A test compares every page with what this would write, so that none of them can 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 import tomllib
@@ -137,6 +138,7 @@ def pages() -> dict[str, str]:
         command = f"The records beside this page were written by\n\n```sh\nunmemorize run {name}\n```\n\n"
         made[f"leaderboards/{name}/board.md"] = NOTE + command + to_markdown(board) + machine(name)
     made["docs/published.md"] = published_page()
+    made["docs/speed.md"] = speed_page()
     made["README.md"] = with_boards((ROOT / "README.md").read_text(encoding="utf-8"))
     return made
 
@@ -185,6 +187,35 @@ def _beside(rows: list[dict[str, Any]], theirs: dict[str, dict[str, float]]) -> 
     return "\n".join(lines) + "\n"
 
 
+def speed_page() -> str:
+    """The ratios between each method and its naive or earlier-style counterpart, measured in one run."""
+    path = ROOT / "docs" / "benchmarks.json"
+    command = (
+        "```sh\npytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-json docs/benchmarks.json\n```"
+    )
+    parts = ["# Speed\n", f"The ratios are the result: both sides of each were measured in one run of\n\n{command}\n"]
+    if not path.exists():
+        return NOTE + "\n".join([*parts, "It has not been run yet.\n"])
+    measured = json.loads(path.read_text(encoding="utf-8"))
+    cpu = measured["machine_info"]["cpu"]
+    parts.append(f"on {cpu['brand_raw']}, {cpu['count']} cores, Python {measured['machine_info']['python_version']}.\n")
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for benchmark in measured["benchmarks"]:
+        groups.setdefault(benchmark["group"] or benchmark["name"], []).append(benchmark)
+    for group, rows in sorted(groups.items()):
+        parts.append(f"## {group}\n\n| | median | times the fastest |\n|---|---:|---:|")
+        fastest = min(row["stats"]["median"] for row in rows)
+        for row in sorted(rows, key=lambda row: row["stats"]["median"]):
+            median = row["stats"]["median"]
+            parts.append(f"| `{row['name']}` | {_duration(median)} | {median / fastest:.1f} |")
+        parts.append("")
+    return NOTE + "\n".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
 def machine(name: str) -> str:
     """Say on what the committed records were made."""
     frame = Store(BOARDS / name).frame()
@@ -200,8 +231,6 @@ def machine(name: str) -> str:
 
 
 def _json(text: str) -> dict[str, Any]:
-    import json
-
     return dict(json.loads(text))
 
 
