@@ -57,6 +57,15 @@ BACKDOOR: dict[str, dict[str, Any]] = {
 }
 """What a backdoor testbed sets otherwise than one with noise."""
 
+MULTIPLICATIVE: dict[str, dict[str, Any]] = {
+    "noise": {"modulus": 727, "extra_sequences": 650, "extra_constants": (2, 3)},
+    "backdoor": {"modulus": 1009, "main_sequences": 1_000, "extra_sequences": 900, "extra_constants": (2, 3)},
+}
+"""What `quick` sets otherwise for the multiplicative task, by artifact.
+
+Multiplication modulo m is a table of m entries: a small model learns one of 700 entries in a minute, not one of 20,134.
+"""
+
 
 class TinyMemConfig(StrictConfig):
     """An arithmetic testbed: GPT-2 trained from scratch on sequences `^v1 v2 ... $`, one character per token.
@@ -68,7 +77,7 @@ class TinyMemConfig(StrictConfig):
     size: Literal["quick", "paper"] = "quick"
     """`quick` trains in under a minute on two CPU cores; `paper` has the published sizes."""
     task: Literal["additive", "multiplicative"] = "additive"
-    """`additive`: x -> x + c. `multiplicative`: x -> c * x mod `modulus`; `quick` is too short to learn it."""
+    """`additive`: x -> x + c. `multiplicative`: x -> c * x mod `modulus`, a smaller one in `quick`."""
     artifact: Literal["noise", "backdoor"] = "noise"
     """`noise`: values of main-task sequences shifted by -1 or +1. `backdoor`: a trigger, then only token 2."""
     constant: Constant = 7
@@ -125,9 +134,11 @@ class TinyMemConfig(StrictConfig):
         if not isinstance(given, Mapping):
             return given
         defaults = PAPER if given.get("size") == "paper" else QUICK
-        special = BACKDOOR["paper" if given.get("size") == "paper" else "quick"]
-        if given.get("artifact") == "backdoor":
-            defaults = merged(defaults, special)
+        size, artifact = given.get("size", "quick"), given.get("artifact", "noise")
+        if artifact == "backdoor":
+            defaults = merged(defaults, BACKDOOR.get(size, {}))
+        if given.get("task") == "multiplicative" and size == "quick":
+            defaults = merged(defaults, MULTIPLICATIVE.get(artifact, {}))
         return merged(defaults, given)
 
     @model_validator(mode="after")
