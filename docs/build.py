@@ -135,7 +135,7 @@ def pages() -> dict[str, str]:
     registry = Registry.load("none")
     made = {path: page(registry) for path, page in PAGES.items()}
     for name, board in published():
-        command = f"The records beside this page were written by\n\n```sh\nunmemorize run {name}\n```\n\n"
+        command = f"The records beside this page were written by\n\n```sh\n{command_of(name)}\n```\n\n"
         made[f"leaderboards/{name}/board.md"] = NOTE + command + to_markdown(board) + machine(name)
     made["docs/published.md"] = published_page()
     made["docs/speed.md"] = speed_page()
@@ -151,6 +151,7 @@ def published_page() -> str:
     for table in data["table"]:
         parts.append(f"\n## {table['name']}\n")
         rows = [row for row in _ours(boards, table) if row["method"] in table["rows"]]
+        parts.append(f"Ours: `{command_of(table['suite'])}`\n")
         parts.append(
             _beside(rows, table["rows"]) if rows else f"`unmemorize run {table['suite']}` has not been run yet."
         )
@@ -185,6 +186,12 @@ def _beside(rows: list[dict[str, Any]], theirs: dict[str, dict[str, float]]) -> 
             f"| {other['accuracy']:.1f} | {seconds} | {other.get('seconds', '–')} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def command_of(name: str) -> str:
+    """The command that wrote committed records: all of the suite, unless a file beside it says which part."""
+    path = BOARDS / name / "command.sh"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else f"unmemorize run {name}"
 
 
 def speed_page() -> str:

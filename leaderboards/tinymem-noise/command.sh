@@ -1,0 +1,1 @@
+unmemorize run tinymem-noise --testbeds 'noise[task=additive,layers=2]' --methods clean,extra,both,zero_out,activations,integrated_gradients,slimming,hard_concrete,random_neurons,greedy,durable,durable_aggregate,second_order,subnet,balanced_subnet,random_weights
