@@ -18,6 +18,7 @@ from unmemorize.registry.manager import Registry
 from unmemorize_plugins.methods.finetuning.both import Both
 from unmemorize_plugins.methods.finetuning.clean import Clean
 from unmemorize_plugins.methods.regularizers.example_tied_dropout import ExampleTiedDropout
+from unmemorize_plugins.methods.regularizers.loss_truncation import LossTruncation
 from unmemorize_plugins.methods.regularizers.spectral_norm import SpectralNorm
 
 CONTEXT = 150
@@ -134,3 +135,36 @@ def test_fine_tuning(benchmark: BenchmarkFixture, testbed: Testbed, name: str, w
     else:
         benchmark.pedantic(lambda: padded_epoch(testbed, sequences), rounds=3)
     assert all(torch.isfinite(parameter).all() for parameter in testbed.model.parameters())
+
+
+def rows_and_losses() -> TrainingStep:
+    """A step of 128 rows whose losses are given: what is timed is the truncation alone."""
+    generator = torch.Generator().manual_seed(0)
+    losses = torch.rand(128, 60, generator=generator)
+    mask = torch.ones(128, 60, dtype=torch.bool)
+    return TrainingStep(None, None, losses, mask, losses.mean(dim=1), 1000, 0)  # type: ignore[arg-type]
+
+
+def one_loss_at_a_time(step: TrainingStep, recent: list[float], dropped: float) -> Tensor:
+    """Sort the recent losses in Python, and add up the kept rows one by one."""
+    recent += step.sequence_losses.tolist()
+    del recent[:-1024]
+    ordered = sorted(recent)
+    place = (1 - dropped) * (len(ordered) - 1)
+    limit = ordered[int(place)] + (place % 1) * (ordered[min(int(place) + 1, len(ordered) - 1)] - ordered[int(place)])
+    kept = [row for row, loss in enumerate(step.sequence_losses.tolist()) if loss <= limit]
+    total = sum(step.token_losses[row].sum() for row in kept)
+    return total / sum(int(step.mask[row].sum()) for row in kept)  # type: ignore[no-any-return]
+
+
+@pytest.mark.benchmark(group="loss_truncation: the objective of 128 rows")
+@pytest.mark.parametrize("way", ["vectorized", "one loss at a time"])
+def test_loss_truncation(benchmark: BenchmarkFixture, testbed: Testbed, way: str) -> None:
+    method, step, recent = LossTruncation(dropped=0.05, warmup_steps=0), rows_and_losses(), list[float]()
+    with method.attach(testbed.model, testbed.mlps, torch.Generator()):
+        ways = {
+            "vectorized": lambda: method.objective(step),
+            "one loss at a time": lambda: one_loss_at_a_time(step, recent, 0.05),
+        }
+        value = benchmark(ways[way])
+    assert abs(float(value) - 0.5) < 0.05

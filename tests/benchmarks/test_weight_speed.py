@@ -14,6 +14,7 @@ from unmemorize.editing.selection import kth_largest
 from unmemorize.execution.bench import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.unlearning import subnet as learning
+from unmemorize_plugins.methods.unlearning.weight.balanced_subnet import BalancedSubnet
 from unmemorize_plugins.methods.unlearning.weight.durable import Durable
 from unmemorize_plugins.methods.unlearning.weight.greedy import Greedy
 from unmemorize_plugins.methods.unlearning.weight.second_order import SecondOrder
@@ -132,10 +133,17 @@ def test_threshold(benchmark: BenchmarkFixture, way: str) -> None:
     assert benchmark(ways[way]) == ways["sort"]()
 
 
-@pytest.mark.benchmark(group="subnet: 5 epochs over 24 rows, 65,536 scores")
+@pytest.mark.benchmark(group="subnet, balanced_subnet: 5 epochs over 24 and 48 rows, 65,536 scores")
+@pytest.mark.parametrize("kind", [Subnet, BalancedSubnet])
 @pytest.mark.parametrize("way", ["threshold", "sort"])
-def test_subnet(benchmark: BenchmarkFixture, small: Testbed, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    method = Subnet(epochs=5, batch_size=8, ratio=0.1)
+def test_subnet(
+    benchmark: BenchmarkFixture,
+    small: Testbed,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+    kind: type[Subnet | BalancedSubnet],
+) -> None:
+    method = kind(epochs=5, batch_size=8, ratio=0.1)
     expected = method.masks(small, Context())
     if way == "sort":
         by_sort = lambda parts, k: parts[0].flatten().sort(descending=True).values[k - 1]  # noqa: E731
