@@ -1,4 +1,4 @@
-"""A plugin with one metric: how many sequences begin to be recited."""
+"""A plugin with one metric: how many sequences begin to be regurgitated."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ class FirstToken(Metric):
         window = Window(testbed.window.prompt, 1)
         for name in ("forget", "forget_unseen"):
             if evaluation.sequences(name) is not None:
-                recital = evaluation.recital(name, window, generate=bool(testbed.decoding))
-                yield mean_over_sequences(name, recital.ids.tolist(), [100.0 * hit for hit in recital.recited.tolist()])
+                extraction = evaluation.extraction(name, window, generate=bool(testbed.decoding))
+                yield mean_over_sequences(
+                    name, extraction.ids.tolist(), [100.0 * hit for hit in extraction.extractable.tolist()]
+                )
 
 
 @hookimpl

@@ -21,8 +21,10 @@ TITLES = {
     "training": "Training",
     "unlearning": "Unlearning: neurons, weights, gradients, gates",
     "editing": "Selecting and changing weights",
-    "sources": "Models, sequences and texts from files",
-    "finding": "What a search finds",
+    "models": "Models",
+    "data": "Texts and token ids",
+    "files": "Files",
+    "search": "What a search finds",
     "execution": "Estimates",
     "errors": "Errors",
 }

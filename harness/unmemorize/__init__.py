@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from unmemorize.api import Mitigation, Results, export, find, load_results, mitigate, run
     from unmemorize.contracts.config import StrictConfig
     from unmemorize.contracts.context import Context
-    from unmemorize.contracts.cost import Cost, Sizes, fed, fed_shuffled
+    from unmemorize.contracts.cost import Cost, Sizes, count_shuffled_tokens, count_tokens
     from unmemorize.contracts.executor import ExecutorFactory
     from unmemorize.contracts.hookspecs import CellEvent, hookimpl
     from unmemorize.contracts.layout import MLP, Layout, Matrix
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from unmemorize.contracts.provider import ModelProvider
     from unmemorize.contracts.recipe import TrainingRecipe
     from unmemorize.contracts.testbed import Sequences, Testbed, Window
+    from unmemorize.data.corpora import Corpus, Document, open_corpus
+    from unmemorize.data.duplicates import near_duplicate_groups, without_near_duplicates
+    from unmemorize.data.rows import Bounds
+    from unmemorize.data.sequences import SequenceSet, read_sequences
+    from unmemorize.data.sets import OpenedSequences, SequenceSource, open_sequences, sequences_fingerprint
     from unmemorize.editing.checkpointing import checkpointed_blocks
     from unmemorize.editing.edit_file import apply_edits
     from unmemorize.editing.edits import gradients_of, matrices_of, visited_gradients, zero_weights
@@ -33,17 +38,13 @@ if TYPE_CHECKING:
         UnmemorizeError,
         nearest,
     )
-    from unmemorize.evaluation import Evaluation, Forced, Generated
+    from unmemorize.evaluation import Evaluation, Generated, TeacherForced
     from unmemorize.execution.estimate import CostEstimate, estimate_cost
-    from unmemorize.finding.config import FindConfig
-    from unmemorize.finding.findings import Findings
-    from unmemorize.finding.found import FoundWindow
-    from unmemorize.sources.duplicates import near_duplicate_groups, without_near_duplicates
-    from unmemorize.sources.models import Bounds, ModelLoading, ModelSource, Opened, model_fingerprint, open_model
-    from unmemorize.sources.places import digest_of, located
-    from unmemorize.sources.sequences import SequenceSet, read_sequences
-    from unmemorize.sources.sets import OpenedSequences, SequenceSource, open_sequences, sequences_fingerprint
-    from unmemorize.sources.texts import Corpus, Document, open_corpus
+    from unmemorize.files.places import digest_of, located
+    from unmemorize.models.source import ModelLoading, ModelSource, Opened, model_fingerprint, open_model
+    from unmemorize.search.config import FindConfig
+    from unmemorize.search.findings import Findings
+    from unmemorize.search.found import FoundWindow
     from unmemorize.training.checkpoint import Checkpoint
     from unmemorize.training.finetuning import FineTuning, FineTuningConfig
     from unmemorize.training.loop import TrainingReport, train
@@ -67,13 +68,13 @@ if TYPE_CHECKING:
         WeightUnlearning,
         gradient_cost,
         mlp_gradients,
+        offload_device,
         put_back,
-        waiting_place,
     )
 
 _ROOMS = {
     "execution.estimate": ("CostEstimate", "estimate_cost"),
-    "contracts.cost": ("Cost", "Sizes", "fed", "fed_shuffled"),
+    "contracts.cost": ("Cost", "Sizes", "count_tokens", "count_shuffled_tokens"),
     "editing.checkpointing": ("checkpointed_blocks",),
     "api": ("Mitigation", "Results", "export", "find", "load_results", "mitigate", "run"),
     "contracts.config": ("StrictConfig",),
@@ -108,19 +109,20 @@ _ROOMS = {
         "gradient_cost",
         "mlp_gradients",
         "put_back",
-        "waiting_place",
+        "offload_device",
     ),
     "errors": ("ConfigError", "DataError", "DivergedError", "PluginError", "UnmemorizeError", "nearest"),
-    "evaluation": ("Evaluation", "Forced", "Generated"),
-    "finding.config": ("FindConfig",),
-    "finding.findings": ("Findings",),
-    "finding.found": ("FoundWindow",),
-    "sources.duplicates": ("near_duplicate_groups", "without_near_duplicates"),
-    "sources.models": ("Bounds", "ModelLoading", "ModelSource", "Opened", "model_fingerprint", "open_model"),
-    "sources.places": ("digest_of", "located"),
-    "sources.sequences": ("SequenceSet", "read_sequences"),
-    "sources.sets": ("OpenedSequences", "SequenceSource", "open_sequences", "sequences_fingerprint"),
-    "sources.texts": ("Corpus", "Document", "open_corpus"),
+    "evaluation": ("Evaluation", "TeacherForced", "Generated"),
+    "search.config": ("FindConfig",),
+    "search.findings": ("Findings",),
+    "search.found": ("FoundWindow",),
+    "data.duplicates": ("near_duplicate_groups", "without_near_duplicates"),
+    "data.rows": ("Bounds",),
+    "models.source": ("ModelLoading", "ModelSource", "Opened", "model_fingerprint", "open_model"),
+    "files.places": ("digest_of", "located"),
+    "data.sequences": ("SequenceSet", "read_sequences"),
+    "data.sets": ("OpenedSequences", "SequenceSource", "open_sequences", "sequences_fingerprint"),
+    "data.corpora": ("Corpus", "Document", "open_corpus"),
     "training.checkpoint": ("Checkpoint",),
     "training.finetuning": ("FineTuning", "FineTuningConfig"),
     "training.loop": ("TrainingReport", "train"),
@@ -148,7 +150,6 @@ __all__ = [
     "Findings",
     "FineTuning",
     "FineTuningConfig",
-    "Forced",
     "FoundWindow",
     "GateConfig",
     "GateUnlearning",
@@ -179,6 +180,7 @@ __all__ = [
     "Span",
     "StrictConfig",
     "SubnetConfig",
+    "TeacherForced",
     "Term",
     "Testbed",
     "TrainingObjective",
@@ -193,11 +195,11 @@ __all__ = [
     "apply_edits",
     "checkpointed_blocks",
     "count_for",
+    "count_shuffled_tokens",
+    "count_tokens",
     "digest_of",
     "estimate_cost",
     "export",
-    "fed",
-    "fed_shuffled",
     "find",
     "gate_cost",
     "gate_gradients",
@@ -219,6 +221,7 @@ __all__ = [
     "nearest",
     "neuron_activations",
     "objective_gradients",
+    "offload_device",
     "open_corpus",
     "open_model",
     "open_sequences",
@@ -239,7 +242,6 @@ __all__ = [
     "visit_objective_gradients",
     "visit_sequence_gradients",
     "visited_gradients",
-    "waiting_place",
     "wilson_interval",
     "without_near_duplicates",
     "zero_weights",

@@ -32,7 +32,7 @@ def nearest(name: str, available: Iterable[str], *, most: int = 8) -> list[str]:
 
 
 class UnmemorizeError(Exception):
-    """An error that a user can mend.
+    """An error that a user can correct.
 
     Args:
         what: what is wrong, and where.

@@ -403,17 +403,17 @@ class Overcautious(Nudge):
 
 
 class Recited(Metric):
-    """Percent of the forget set that is recited."""
+    """Percent of the forget set that is regurgitated."""
 
-    name = "recited"
+    name = "regurgitated"
     kind = "memorization"
     direction = "lower"
     range = (0.0, 100.0)
 
     def values(self, evaluation):
         """Return ids and values."""
-        recital = evaluation.recital("forget", evaluation.testbed.window)
-        return recital.ids.tolist(), [100.0 * hit for hit in recital.recited.tolist()]
+        extraction = evaluation.extraction("forget", evaluation.testbed.window)
+        return extraction.ids.tolist(), [100.0 * hit for hit in extraction.extractable.tolist()]
 
     def measure(self, evaluation):
         """Yield the mean."""
@@ -427,7 +427,7 @@ class OutOfRange(Recited):
 
 
 class WrongWay(Recited):
-    """Says that reciting is better."""
+    """Says that regurgitating is better."""
 
     direction = "higher"
 
@@ -455,8 +455,8 @@ class CountsPadding(Recited):
 
     def values(self, evaluation):
         """Return the share of columns, padding included, that are right."""
-        forced = evaluation.forced_padded("forget")
-        shares = forced.hits.double().mean(dim=1)
+        teacher_forced = evaluation.teacher_forced_padded("forget")
+        shares = teacher_forced.hits.double().mean(dim=1)
         return evaluation.sequences("forget").ids.tolist(), (100 * shares).tolist()
 
 
@@ -494,7 +494,7 @@ class NeedsHoldouts(Recited):
 
     def values(self, evaluation):
         """Return the values, once the hold-outs were read."""
-        evaluation.forced(evaluation.holdouts()[0])
+        evaluation.teacher_forced(evaluation.holdouts()[0])
         return super().values(evaluation)
 
 

@@ -38,11 +38,11 @@ def testbed() -> Testbed:
 
 
 def one_pass(testbed: Testbed) -> list[bool]:
-    return Evaluation(testbed).recital("forget", WINDOW).recited.tolist()
+    return Evaluation(testbed).extraction("forget", WINDOW).extractable.tolist()
 
 
 def decoding(testbed: Testbed) -> list[bool]:
-    return Evaluation(testbed).recital("forget", WINDOW, generate=True).recited.tolist()
+    return Evaluation(testbed).extraction("forget", WINDOW, generate=True).extractable.tolist()
 
 
 @torch.no_grad()
@@ -56,8 +56,8 @@ def growing_prefixes(testbed: Testbed) -> list[bool]:
 @pytest.mark.benchmark(group="extraction of 64 sequences, 50 + 50 tokens")
 @pytest.mark.parametrize("check", [one_pass, decoding, growing_prefixes])
 def test_extraction_check(benchmark: Any, testbed: Testbed, check: Any) -> None:
-    recited = benchmark.pedantic(check, args=(testbed,), rounds=3, warmup_rounds=1)
-    assert recited == [True] * 32 + [False] * 32
+    extractable = benchmark.pedantic(check, args=(testbed,), rounds=3, warmup_rounds=1)
+    assert extractable == [True] * 32 + [False] * 32
 
 
 def test_one_pass_is_many_times_faster_than_growing_prefixes(testbed: Testbed) -> None:

@@ -30,7 +30,7 @@ METRICS: list[Metric] = [
 
 @pytest.fixture(scope="module")
 def testbed() -> Testbed:
-    """A 2-layer GPT-2 with a vocabulary of 4,096, and 48 sequences of which it recites half."""
+    """A 2-layer GPT-2 with a vocabulary of 4,096, and 48 sequences of which it regurgitates half."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(

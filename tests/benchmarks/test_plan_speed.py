@@ -29,7 +29,7 @@ class Toy(ModelProvider):
 
 
 class Recited(Metric):
-    name, kind, direction, range = "recited", "memorization", "lower", (0.0, 100.0)
+    name, kind, direction, range = "regurgitated", "memorization", "lower", (0.0, 100.0)
 
     def measure(self, evaluation: Any) -> Any: ...
 
@@ -61,7 +61,7 @@ def _suite(registry: Registry) -> Suite:
             "seeds": list(range(10)),
             "testbed": {"noise": {"provider": "toy", "epochs": [1, 2, 3, 4, 5]}},
             "method": {method.name: grid for method in methods},
-            "metric": {"recited": {}, "right": {}},
+            "metric": {"regurgitated": {}, "right": {}},
         },
         registry,
     )

@@ -1,4 +1,4 @@
-"""Commands run as a user would, beside a plugin file and a suite of a stranger."""
+"""Commands run as a user would, beside a plugin file and a suite of a third party."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ name = "mine"
 description = "What I compare."
 seeds = [0, 1]
 [plugins]
-files = ["stranger.py"]
+files = ["third party.py"]
 [testbed.noise]
 provider = "clay"
 [method.prune]
@@ -106,8 +106,8 @@ Command = Callable[..., Result]
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with `stranger.py` and `mine.toml`, in which commands run; no stranger's package is loaded."""
-    (tmp_path / "stranger.py").write_text(PLUGIN)
+    """A folder with `third party.py` and `mine.toml`, in which commands run; no third party's package is loaded."""
+    (tmp_path / "third party.py").write_text(PLUGIN)
     (tmp_path / "mine.toml").write_text(SUITE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UNMEMORIZE_PLUGINS", "none")

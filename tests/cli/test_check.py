@@ -55,15 +55,15 @@ def test_an_excuse_is_shown(run_command: Command) -> None:
     assert result.exit_code == 0
     (line,) = [line for line in result.output.splitlines() if " keeps_utility " in line]
     assert line.split(maxsplit=2) == ["excused", "keeps_utility", "it shows what a dead model scores"]
-    assert result.output.count("expected: at least") == 1, "what is mended alike is explained once"
+    assert result.output.count("expected: at least") == 1, "what is corrected alike is explained once"
     assert "seen:     llama: accuracy on the hold-outs fell from" in result.output
 
 
 def test_several_names_of_several_kinds_as_json(run_command: Command) -> None:
-    result = run_command("check", "recited", "small", "--plugin", str(WRONG), "--architecture", "gpt2", "--json")
+    result = run_command("check", "regurgitated", "small", "--plugin", str(WRONG), "--architecture", "gpt2", "--json")
     reports = json.loads(result.output)
     assert [(report["kind"], report["name"], report["passed"]) for report in reports] == [
-        ("metric", "recited", True),
+        ("metric", "regurgitated", True),
         ("provider", "small", True),
     ]
 
@@ -79,12 +79,12 @@ def test_settings_are_overridden(run_command: Command) -> None:
 
 
 def test_a_name_of_two_kinds_is_checked_as_both_or_as_said(run_command: Command) -> None:
-    both = run_command("check", "prune", "--plugin", "stranger.py", "--architecture", "gpt2", "--json")
+    both = run_command("check", "prune", "--plugin", "third party.py", "--architecture", "gpt2", "--json")
     assert [report["kind"] for report in json.loads(both.output)] == ["method", "provider"]
-    one = run_command("check", "prune", "--plugin", "stranger.py", "--kind", "provider", "--json")
+    one = run_command("check", "prune", "--plugin", "third party.py", "--kind", "provider", "--json")
     assert [report["kind"] for report in json.loads(one.output)] == ["provider"]
     with pytest.raises(UnknownNameError, match="no metric is called 'prune'"):
-        run_command("check", "prune", "--plugin", "stranger.py", "--kind", "metric")
+        run_command("check", "prune", "--plugin", "third party.py", "--kind", "metric")
 
 
 def test_an_unknown_name_lists_near_ones(run_command: Command) -> None:
@@ -100,7 +100,7 @@ def test_no_name_lists_what_there_is(run_command: Command) -> None:
     assert "durable" in caught.value.expected
     with pytest.raises(ConfigError) as caught:
         run_command("check", "--plugin", str(WRONG))
-    assert "from other packages: nudge, ruinous, recited, small" in caught.value.expected
+    assert "from other packages: nudge, ruinous, regurgitated, small" in caught.value.expected
     assert caught.value.fix == "unmemorize check nudge"
 
 

@@ -20,7 +20,7 @@ SIZES = ("--prompt", "5", "--suffix", "9", "--stride", "1", "--device", "cpu", "
 
 @pytest.fixture
 def place(workplace: Path) -> Path:
-    """`model/`, which recites 16 rows of numbers, and `texts/`, in which six of them stand among others."""
+    """`model/`, which regurgitates 16 rows of numbers, and `texts/`, in which six of them stand among others."""
     testbed = memorizing_testbed("gpt2")
     testbed.model.save_pretrained(workplace / "model")
     testbed.tokenizer.save_pretrained(workplace / "model")
@@ -36,13 +36,13 @@ def rows(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_what_is_recited_is_counted_shown_and_written(run_command: Command, place: Path) -> None:
+def test_what_is_regurgitated_is_counted_shown_and_written(run_command: Command, place: Path) -> None:
     result = run_command("find", "model", "texts", *SIZES)
     assert result.exit_code == 0
     lines = result.output.splitlines()
     assert lines[0] == "6 documents, 198 tokens; windows of 5 + 9 tokens, one every 1"
-    assert lines[2] == "model recites 6 of 120 windows"
-    assert lines[3].split() == ["recited", "not", "overlapping", "no", "near-duplicates", "families"]
+    assert lines[2] == "model regurgitates 6 of 120 windows"
+    assert lines[3].split() == ["regurgitated", "not", "overlapping", "no", "near-duplicates", "families"]
     assert lines[4].split() == ["all", "6", "6", "6", "6"]
     assert lines[5].split() == ["not", "trivial", "6", "6", "6", "6"]
     found = rows(place / "found.jsonl")
@@ -70,24 +70,26 @@ def test_trivial_windows_are_marked_or_left_out(run_command: Command, place: Pat
     assert rows(place / "found.jsonl") == []
 
 
-def test_where_nothing_is_recited_it_says_what_to_try(run_command: Command, place: Path) -> None:
+def test_where_nothing_is_regurgitated_it_says_what_to_try(run_command: Command, place: Path) -> None:
     output = run_command("find", "model", "texts", *SIZES, "--stride", "3").output
-    assert "model recites 0 of 42 windows" in output
-    assert output.endswith("Nothing is recited. More text, a smaller --stride or a shorter --suffix may show more.\n")
+    assert "model regurgitates 0 of 42 windows" in output
+    assert output.endswith(
+        "Nothing is regurgitated. More text, a smaller --stride or a shorter --suffix may show more.\n"
+    )
     assert rows(place / "found.jsonl") == []
 
 
 def test_json_has_the_counts(run_command: Command, place: Path) -> None:
     report = json.loads(run_command("find", "model", "texts", *SIZES, "--json", "--out", "deep/x.jsonl").output)
     assert report["checked"] == 120
-    assert report["not_trivial"] == {"recited": 6, "apart": 6, "different": 6, "families": 6}
+    assert report["not_trivial"] == {"regurgitated": 6, "apart": 6, "different": 6, "families": 6}
     assert report["out"] == "deep/x.jsonl"
     assert (place / "deep" / "x.jsonl").exists()
 
 
 def test_a_control_is_told(run_command: Command, place: Path) -> None:
     output = run_command("find", "model", "texts", *SIZES, "--control", "model").output
-    assert "Of these 6, the control recites 6; it gets 100% of their tokens right." in output
+    assert "Of these 6, the control regurgitates 6; it gets 100% of their tokens right." in output
 
 
 def test_other_settings_need_another_file_or_a_fresh_start(run_command: Command, place: Path) -> None:

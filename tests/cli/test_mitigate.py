@@ -46,14 +46,14 @@ def test_the_whole_way(mitigate: Mitigate, tmp_path: Path) -> None:
     edited = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     rows = torch.tensor([json.loads(line)["tokens"] for line in (tmp_path / "forget.jsonl").read_text().splitlines()])
     said = edited.generate(rows[:, :4], attention_mask=torch.ones(6, 4), max_new_tokens=8, do_sample=False)
-    recited = int((said == rows).all(dim=1).sum()) if said.shape == rows.shape else 0
+    extractable = int((said == rows).all(dim=1).sum()) if said.shape == rows.shape else 0
     report = json.loads((tmp_path / "out" / "mitigation.json").read_text())
     (after,) = [
         v["after"]
         for v in report["values"]
         if (v["metric"], v["set"], v["part"]) == ("extraction@4+8", "forget", "all")
     ]
-    assert after == pytest.approx(100 * recited / 6) != 100
+    assert after == pytest.approx(100 * extractable / 6) != 100
     assert report["source"]["model"] == "base"
     assert "9 pieces" in report["source"]["retain set"]
 

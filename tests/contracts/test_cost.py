@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from unmemorize import Cost, Sequences, Sizes, fed, fed_shuffled
+from unmemorize import Cost, Sequences, Sizes, count_shuffled_tokens, count_tokens
 from unmemorize.execution.bench import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import tiny_model, tiny_testbed
@@ -13,14 +13,14 @@ ROWS = Sequences.from_rows([[5] * length for length in (4, 9, 6, 3, 2)], prompt=
 
 
 def test_batches_are_fed_with_their_own_padding() -> None:
-    assert fed(ROWS, 2) == (2 * 8 + 2 * 5 + 1, 16)
-    assert fed(ROWS, 2, whole=True) == (2 * 9 + 2 * 6 + 2, 18)
-    assert fed(ROWS.select([]), 2) == (0, 0)
+    assert count_tokens(ROWS, 2) == (2 * 8 + 2 * 5 + 1, 16)
+    assert count_tokens(ROWS, 2, whole=True) == (2 * 9 + 2 * 6 + 2, 18)
+    assert count_tokens(ROWS.select([]), 2) == (0, 0)
 
 
 def test_shuffled_rows_may_stand_beside_the_longest() -> None:
-    assert fed_shuffled(ROWS, 3) == 3 * 8
-    assert fed_shuffled(ROWS.select([]), 3) == 0
+    assert count_shuffled_tokens(ROWS, 3) == 3 * 8
+    assert count_shuffled_tokens(ROWS.select([]), 3) == 0
 
 
 def test_sizes_are_counted_on_the_model(registry: Registry) -> None:

@@ -112,8 +112,10 @@ def test_methods_are_run_and_ranked(site: Path, tmp_path: Path) -> None:
         assert re.search(rf"^ +\d+ .* {method} ", board, re.MULTILINE), board
         assert f"{method} comes from {distribution} 0.1.0" in board
     assert by_method["memfree"]["edited"] == 0
-    recited = {row["set"]: row["after"] for row in by_method["memfree"]["values"] if row["metric"] == "extraction@4+8"}
-    assert recited["forget"] == 0.0
+    extractable = {
+        row["set"]: row["after"] for row in by_method["memfree"]["values"] if row["metric"] == "extraction@4+8"
+    }
+    assert extractable["forget"] == 0.0
 
 
 @pytest.mark.parametrize("name", ["quick", "production-offline"])

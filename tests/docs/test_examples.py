@@ -53,16 +53,16 @@ def test_the_method_shrinks_what_neurons_say() -> None:
     assert torch.equal(testbed.mlps[0].down.weight, before / 2)
 
 
-def test_the_metric_is_100_where_everything_is_recited() -> None:
+def test_the_metric_is_100_where_everything_is_regurgitated() -> None:
     evaluation = unmemorize.Evaluation(memorizing_testbed("gpt2"))
     values = list(PLUGINS["register_metrics"].FirstToken().measure(evaluation))
     assert [(value.set, value.value) for value in values] == [("forget", 100.0), ("forget_unseen", 100.0)]
 
 
-def test_the_provider_recites_its_forget_set() -> None:
+def test_the_provider_regurgitates_its_forget_set() -> None:
     testbed = PLUGINS["register_providers"].Echo(rows=5).load(unmemorize.Context(seed=3))
-    recital = unmemorize.Evaluation(testbed).recital("forget", testbed.window)
-    assert recital.recited.tolist() == [True] * 5
+    extraction = unmemorize.Evaluation(testbed).extraction("forget", testbed.window)
+    assert extraction.extractable.tolist() == [True] * 5
 
 
 def test_the_layout_makes_methods_work_on_gptj(full: Registry) -> None:

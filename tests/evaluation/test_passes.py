@@ -25,7 +25,7 @@ def own_continuations(model: torch.nn.Module, starts: Sequences, length: int) ->
     return rows
 
 
-def half_recited(architecture: str) -> Testbed:
+def half_extractable(architecture: str) -> Testbed:
     """Half of the rows are what the model says itself; the others differ from that in one place each."""
     model = tiny_model(architecture)
     rows = own_continuations(model, tiny_sequences(10, seed=3), 8)
@@ -37,20 +37,20 @@ def half_recited(architecture: str) -> Testbed:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_one_pass_equals_generate_token_for_token(architecture: str) -> None:
-    testbed = half_recited(architecture)
-    forced = Evaluation(testbed).recital("forget", Window(4, 8))
-    decoded = Evaluation(testbed).recital("forget", Window(4, 8), generate=True)
-    assert forced.recited.tolist() == decoded.recited.tolist() == [True] * 5 + [False] * 5
+    testbed = half_extractable(architecture)
+    teacher_forced = Evaluation(testbed).extraction("forget", Window(4, 8))
+    decoded = Evaluation(testbed).extraction("forget", Window(4, 8), generate=True)
+    assert teacher_forced.extractable.tolist() == decoded.extractable.tolist() == [True] * 5 + [False] * 5
     testbed.model.generation_config = GenerationConfig(do_sample=False, pad_token_id=2)  # no token ends it early
     output = testbed.model.generate(testbed.forget.tokens[:, :4], attention_mask=torch.ones(10, 4), max_new_tokens=8)
-    predicted = Evaluation(testbed).forced("forget").predicted[:5, 3:]
+    predicted = Evaluation(testbed).teacher_forced("forget").predicted[:5, 3:]
     assert predicted.tolist() == output[:5, 4:].tolist()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_row_is_read_the_same_alone_and_beside_longer_rows(architecture: str) -> None:
     testbed = tiny_testbed(tiny_model(architecture), ())
-    together = Evaluation(testbed).forced("retain")
+    together = Evaluation(testbed).teacher_forced("retain")
     for row in range(len(testbed.retain)):
         length = int(testbed.retain.lengths[row])
         with torch.no_grad():
@@ -62,14 +62,14 @@ def test_a_row_is_read_the_same_alone_and_beside_longer_rows(architecture: str) 
         assert (together.losses[row, length - 1 :] == 0).all()
 
 
-def test_a_sequence_that_ends_inside_the_window_can_be_recited_with_its_end_token() -> None:
+def test_a_sequence_that_ends_inside_the_window_can_be_regurgitated_with_its_end_token() -> None:
     model = tiny_model("gpt2")
     row = own_continuations(model, tiny_sequences(1, seed=3), 5)[0]
     model.generation_config.eos_token_id = row[-1]  # the row ends with what the model calls the end
     model.generation_config.min_length = 12  # forbids the end token in plain `generate`
     testbed = dataclasses.replace(tiny_testbed(model, ()), forget=Sequences.from_rows([row], prompt=4, pad_id=2))
     for generate in (False, True):
-        assert Evaluation(testbed).recital("forget", Window(4, 20), generate=generate).recited.tolist() == [True]
+        assert Evaluation(testbed).extraction("forget", Window(4, 20), generate=generate).extractable.tolist() == [True]
     assert model.generation_config.min_length == 12
 
 
@@ -86,13 +86,13 @@ class Forbid:
 
 
 def test_decode_time_processors_reach_the_pass_and_the_generation_alike() -> None:
-    testbed = half_recited("gpt2")
+    testbed = half_extractable("gpt2")
     forbidden = int(testbed.forget.tokens[0, 6])
     testbed = dataclasses.replace(testbed, decoding=(Forbid(forbidden),))
-    forced = Evaluation(testbed).recital("forget", Window(4, 8)).recited
-    decoded = Evaluation(testbed).recital("forget", Window(4, 8), generate=True).recited
-    assert forced.tolist() == decoded.tolist()
-    assert not forced[0]
+    teacher_forced = Evaluation(testbed).extraction("forget", Window(4, 8)).extractable
+    decoded = Evaluation(testbed).extraction("forget", Window(4, 8), generate=True).extractable
+    assert teacher_forced.tolist() == decoded.tolist()
+    assert not teacher_forced[0]
 
 
 def test_prompts_come_from_the_clean_counterpart_and_equal_suffixes_do_not_count() -> None:
@@ -124,5 +124,5 @@ def test_rows_without_a_suffix_do_not_count() -> None:
 def test_the_model_keeps_its_mode() -> None:
     testbed = tiny_testbed(tiny_model("gpt2"), ())
     testbed.model.train()
-    Evaluation(testbed).forced("forget")
+    Evaluation(testbed).teacher_forced("forget")
     assert testbed.model.training

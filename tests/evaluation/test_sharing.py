@@ -46,13 +46,13 @@ def descriptions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_statistics_are_of_the_logits_of_each_row_alone(architecture: Any) -> None:
     testbed = tiny_testbed(tiny_model(architecture), ())
-    forced = Evaluation(testbed).forced("retain", entropy, rank)
-    assert forced.statistics.keys() == {entropy, rank}
+    teacher_forced = Evaluation(testbed).teacher_forced("retain", entropy, rank)
+    assert teacher_forced.statistics.keys() == {entropy, rank}
     for row, length in enumerate(testbed.retain.lengths.tolist()):
         tokens = testbed.retain.tokens[row, :length]
         with torch.no_grad():
             logits = testbed.model(input_ids=tokens[None]).logits[0, :-1]
-        for statistic, values in forced.statistics.items():
+        for statistic, values in teacher_forced.statistics.items():
             assert torch.allclose(values[row, : length - 1], statistic(logits, tokens[1:]).float(), atol=1e-4)
             assert (values[row, length - 1 :] == 0).all()
 
@@ -60,26 +60,26 @@ def test_statistics_are_of_the_logits_of_each_row_alone(architecture: Any) -> No
 def test_statistics_see_the_processors_of_a_decode_time_method() -> None:
     testbed = tiny_testbed(tiny_model("gpt2"), ())
     testbed.decoding = (lambda ids, scores: scores.index_fill(1, torch.arange(10), -torch.inf),)
-    forced = Evaluation(testbed).forced("forget", rank)
-    forbidden = (forced.targets < 10) & forced.real
-    assert (forced.statistics[rank][forbidden] == 19).all()
-    assert forced.losses[forbidden].isinf().all()
-    assert (forced.losses[~forced.real] == 0).all()
+    teacher_forced = Evaluation(testbed).teacher_forced("forget", rank)
+    forbidden = (teacher_forced.targets < 10) & teacher_forced.real
+    assert (teacher_forced.statistics[rank][forbidden] == 19).all()
+    assert teacher_forced.losses[forbidden].isinf().all()
+    assert (teacher_forced.losses[~teacher_forced.real] == 0).all()
 
 
 def test_a_statistic_that_comes_late_is_read_again_and_what_was_announced_is_not(descriptions: list[str]) -> None:
     testbed = tiny_testbed(tiny_model("gpt2"), ())
     late = Evaluation(testbed)
-    plain = late.forced("forget")
-    both = late.forced("forget", entropy)
+    plain = late.teacher_forced("forget")
+    both = late.teacher_forced("forget", entropy)
     assert torch.equal(plain.losses, both.losses)
     assert descriptions == ["reading forget"] * 2
     descriptions.clear()
     announced = Evaluation(testbed)
     announced.expect([Reading("forget", None, entropy), Reading("forget", Window(4, 3), rank)])
-    announced.forced("forget")
-    announced.forced("forget", entropy)
-    announced.forced_window("forget", Window(4, 3), rank)
+    announced.teacher_forced("forget")
+    announced.teacher_forced("forget", entropy)
+    announced.teacher_forced_window("forget", Window(4, 3), rank)
     assert descriptions == ["reading forget"]
 
 
@@ -87,13 +87,15 @@ def test_a_statistic_that_comes_late_is_read_again_and_what_was_announced_is_not
 def test_a_window_cut_out_of_the_whole_is_what_a_pass_of_its_own_reads(window: Window) -> None:
     testbed = tiny_testbed(tiny_model("llama"), ())
     own, cut = Evaluation(testbed), Evaluation(testbed)
-    cut.forced("forget")
-    one, other = (evaluation.forced_window("forget", window, entropy) for evaluation in (own, cut))
+    cut.teacher_forced("forget")
+    one, other = (evaluation.teacher_forced_window("forget", window, entropy) for evaluation in (own, cut))
     for name in ("targets", "real", "hits"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
     assert torch.allclose(one.losses, other.losses, atol=1e-4)
     assert torch.allclose(one.statistics[entropy], other.statistics[entropy], atol=1e-4)
-    assert own.recital("forget", window).recited.tolist() == cut.recital("forget", window).recited.tolist()
+    assert (
+        own.extraction("forget", window).extractable.tolist() == cut.extraction("forget", window).extractable.tolist()
+    )
 
 
 def test_what_is_read_of_artifacts_is_not_cut_out(descriptions: list[str]) -> None:
@@ -101,8 +103,8 @@ def test_what_is_read_of_artifacts_is_not_cut_out(descriptions: list[str]) -> No
     clean = [[*row[:6], 27, *row[7:9]] for row in testbed.forget.tokens.tolist()]
     noised = Sequences.from_rows(testbed.forget.tokens[:, :9], prompt=4, pad_id=2, clean_rows=clean)
     evaluation = Evaluation(dataclasses.replace(testbed, forget=noised))
-    evaluation.forced("forget")
-    evaluation.recital("forget", Window(4, 5))
+    evaluation.teacher_forced("forget")
+    evaluation.extraction("forget", Window(4, 5))
     assert descriptions == ["reading forget", "reading forget 4+5", "reading forget 4+5 clean"]
 
 
@@ -122,9 +124,9 @@ class Asking(Metric):
 
     def measure(self, evaluation: Evaluation) -> list[Any]:
         if self.window is None:
-            assert rank in evaluation.forced("forget").statistics
+            assert rank in evaluation.teacher_forced("forget").statistics
         else:
-            assert rank in evaluation.forced_window("forget", self.window).statistics
+            assert rank in evaluation.teacher_forced_window("forget", self.window).statistics
         return []
 
 
@@ -162,7 +164,7 @@ def test_continuations_are_those_of_each_prompt_alone(
     assert (generated.tokens[beyond] == testbed.pad_id).all()
 
 
-def test_rows_that_are_recited_are_not_decoded(descriptions: list[str]) -> None:
+def test_rows_that_are_regurgitated_are_not_decoded(descriptions: list[str]) -> None:
     testbed = tiny_testbed(tiny_model("gpt2"), ())
     prompts = tiny_sequences(5, seed=3).tokens[:, :4]
     rows = [[*prompt.tolist(), *own_continuation(testbed.model, prompt, 6)] for prompt in prompts]
@@ -182,10 +184,10 @@ def test_extraction_and_similarity_share_one_decoding_under_a_decode_time_method
     clean = [[*row[:6], 27, *row[7:9]] for row in testbed.forget.tokens.tolist()]
     testbed.forget = Sequences.from_rows(testbed.forget.tokens[:, :9], prompt=4, pad_id=2, clean_rows=clean)
     evaluation = Evaluation(testbed)
-    recital = evaluation.recital("forget", Window(4, 5), generate=True)
+    extraction = evaluation.extraction("forget", Window(4, 5), generate=True)
     generated = evaluation.generated("forget", Window(4, 5))
     assert descriptions == ["decoding 6 rows by 5"]
-    assert recital.recited.tolist() == [said == true for said, true in generated.pairs()]
+    assert extraction.extractable.tolist() == [said == true for said, true in generated.pairs()]
     assert not (generated.tokens == 7).any()
 
 
@@ -212,9 +214,9 @@ def test_of_no_rows_nothing_is_read_and_nothing_is_said() -> None:
     testbed = tiny_testbed(tiny_model("gpt2"), ())
     evaluation = Evaluation(testbed)
     nothing = Window(60, 3)
-    assert evaluation.recital("forget", nothing).recited.tolist() == []
+    assert evaluation.extraction("forget", nothing).extractable.tolist() == []
     assert evaluation.generated("forget", nothing).tokens.shape[0] == 0
     assert list(evaluation.generated("forget", nothing).pairs()) == []
     empty = testbed.forget.select(slice(0, 0))
-    assert evaluation.recites("nothing", empty).tolist() == []
-    assert Evaluation(dataclasses.replace(testbed, forget=empty)).forced("forget", rank).losses.shape[0] == 0
+    assert evaluation.extractable("nothing", empty).tolist() == []
+    assert Evaluation(dataclasses.replace(testbed, forget=empty)).teacher_forced("forget", rank).losses.shape[0] == 0

@@ -1,4 +1,4 @@
-"""A suite over a tiny random model, run with the plugin that a stranger would write."""
+"""A suite over a tiny random model, run with the plugin that a third party would write."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class CutConfig(StrictConfig):
     ratio: float = 0.05
 
 
-class RecitedConfig(StrictConfig):
+class ExtractedConfig(StrictConfig):
     prompt: int = 50
 
 
@@ -51,8 +51,8 @@ def plugin(fingerprint: dict[str, str]) -> SimpleNamespace:
         name = "burn"
 
     class Recited(Metric):
-        name, kind, direction, range = "recited", "memorization", "lower", (0.0, 100.0)
-        Config = RecitedConfig
+        name, kind, direction, range = "regurgitated", "memorization", "lower", (0.0, 100.0)
+        Config = ExtractedConfig
 
         def measure(self, evaluation: Any) -> Any: ...
 
@@ -73,7 +73,7 @@ SUITE: dict[str, Any] = {
     "seeds": [0, 1],
     "testbed": {"noise": {"provider": "toy"}, "deep": {"provider": "toy", "layers": 4}},
     "method": {"cut": {"ratio": [0.05, 0.1]}, "burn": {}},
-    "metric": {"recited": {}, "right": {}},
+    "metric": {"regurgitated": {}, "right": {}},
 }
 
 
@@ -109,9 +109,9 @@ def test_a_cell_knows_everything_that_its_record_needs() -> None:
     assert (base.method, base.method_origin, base.method_config) == ("base", None, {})
     assert cut.method_origin is not None
     assert (cut.method_origin.distribution, cut.method_origin.version) == ("d", "1")
-    assert (cut.memorization, cut.utility) == ("recited", "right")
-    assert cut.metrics == {"recited": {"prompt": 50}, "right": {}}
-    assert [origin.name for origin in cut.metric_origins] == ["recited", "right"]
+    assert (cut.memorization, cut.utility) == ("regurgitated", "right")
+    assert cut.metrics == {"regurgitated": {"prompt": 50}, "right": {}}
+    assert [origin.name for origin in cut.metric_origins] == ["regurgitated", "right"]
     assert cut.provider_origin.name == "toy"
 
 
@@ -162,7 +162,7 @@ def _environment(hash_seed: str) -> dict[str, str]:
 
 class TestWhatChangesNoKey:
     def test_defaults_written_out(self) -> None:
-        assert keys("testbed.noise.layers=2", "metric.recited.prompt=50", "method.burn.ratio=0.05") == keys()
+        assert keys("testbed.noise.layers=2", "metric.extractable.prompt=50", "method.burn.ratio=0.05") == keys()
 
     def test_the_name_of_the_suite_device_executor_and_deadline(self) -> None:
         assert keys("name=other", "run.device=cuda", "run.deadline=3", "description=x") == keys()
@@ -178,7 +178,7 @@ class TestWhatChangesNoKey:
         assert set(keys(seeds=[1])) < set(keys())
 
     def test_the_order_of_metrics(self) -> None:
-        assert keys(suite={**SUITE, "metric": {"right": {}, "recited": {}}}) == keys()
+        assert keys(suite={**SUITE, "metric": {"right": {}, "regurgitated": {}}}) == keys()
 
     def test_the_name_of_the_entry_point(self) -> None:
         assert keys(name="renamed") == keys()
@@ -192,8 +192,8 @@ class TestWhatChangesAKey:
             {"distribution": "another"},
             {"version": "2"},
             {
-                "metrics": ["recited", "right"],
-                "suite": {**SUITE, "metric": {"recited": {"prompt": 9}, "right": {}}},
+                "metrics": ["regurgitated", "right"],
+                "suite": {**SUITE, "metric": {"regurgitated": {"prompt": 9}, "right": {}}},
             },
         ],
     )

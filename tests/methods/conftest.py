@@ -28,6 +28,6 @@ def _trained_once() -> Testbed:
 
 @pytest.fixture
 def planted(_trained_once: Testbed, registry: Registry) -> Testbed:
-    """A tiny GPT-2 that recites every row to forget and knows the rule of all others; a fresh copy for each test."""
+    """A tiny GPT-2 that extracts every row to forget and knows the rule of all others; a fresh copy for each test."""
     model = copy.deepcopy(_trained_once.model)
     return dataclasses.replace(_trained_once, model=model, mlps=find_mlps(model, registry))

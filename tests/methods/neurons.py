@@ -100,12 +100,12 @@ def suffix_loss(testbed: Testbed, sequences: Sequences) -> float:
 
 
 def extracted(testbed: Testbed) -> int:
-    """How many rows of the forget set greedy decoding recites."""
-    return sum(recites(testbed, row, start) for row, start in rows_of(testbed.forget))
+    """How many rows of the forget set greedy decoding regurgitates."""
+    return sum(extractable(testbed, row, start) for row, start in rows_of(testbed.forget))
 
 
 @torch.no_grad()
-def recites(testbed: Testbed, row: list[int], start: int) -> bool:
+def extractable(testbed: Testbed, row: list[int], start: int) -> bool:
     said = row[:start]
     while len(said) < len(row):
         said.append(int(testbed.model(input_ids=torch.tensor([said])).logits[0, -1].argmax()))

@@ -50,7 +50,7 @@ def fresh_model() -> torch.nn.Module:
 
 
 def build_planted() -> Testbed:
-    """Train the model: it recites every random row, and knows nine in ten tokens of regular rows that it never saw."""
+    """Train the model: it extracts every random row, and knows nine in ten tokens of regular rows that it never saw."""
     regular = Sequences.from_rows(regular_rows(), prompt=PROMPT, pad_id=PAD, first_id=1000)
     order = torch.randperm(len(regular), generator=torch.Generator().manual_seed(5))
     forget = Sequences.from_rows(random_rows(MEMORIZED), prompt=PROMPT, pad_id=PAD)

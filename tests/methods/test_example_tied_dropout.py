@@ -217,7 +217,7 @@ def test_a_share_that_leaves_nothing_is_an_error(testbed: Testbed, p_fixed: floa
         pass
 
 
-def test_planted_noise_is_recited_less_than_after_plain_training(testbed: Testbed) -> None:
+def test_planted_noise_is_regurgitated_less_than_after_plain_training(testbed: Testbed) -> None:
     """A regular language of many rows, and few rows of noise: the noise must go with its own neurons."""
     regular = [[3 + (start + i) % 7 for i in range(12)] for start in range(60)]
     noise = tiny_sequences(6, seed=8, shortest=12, longest=12, first_id=1000)

@@ -22,8 +22,8 @@ def by_definition(testbed: Testbed, count: int, size: int, context: Context) -> 
     retain = shuffled_rows(testbed.retain, size, count, context.generator("greedy", "retain"))
     removed: list[tuple[str, int]] = []
     for lost, kept in zip(forget, retain, strict=True):
-        wish = mean_loss(testbed, lost) - mean_loss(testbed, kept)
-        gradients = dict(zip(weights, torch.autograd.grad(wish, list(weights.values())), strict=True))
+        objective = mean_loss(testbed, lost) - mean_loss(testbed, kept)
+        gradients = dict(zip(weights, torch.autograd.grad(objective, list(weights.values())), strict=True))
         best, place, most = "", 0, 0.0
         for name, weight in weights.items():
             for at, gain in enumerate((-weight * gradients[name]).flatten().tolist()):
@@ -41,9 +41,9 @@ def units(testbed: Testbed) -> int:
 
 def test_the_sign_is_that_of_really_zeroing_single_weights(testbed: Testbed) -> None:
     method = Greedy()
-    (wish,) = method.wishes(testbed, 1, Context())
-    gains = method.gains(testbed, wish, 0)
-    lost, kept = wish[0].rows, wish[1].rows
+    (objective,) = method.objectives(testbed, 1, Context())
+    gains = method.gains(testbed, objective, 0)
+    lost, kept = objective[0].rows, objective[1].rows
     assert sorted(lost.ids.tolist()) == testbed.forget.ids.tolist()
     assert len(kept) == len(lost)
     assert set(kept.ids.tolist()) <= set(testbed.retain.ids.tolist())
@@ -155,10 +155,10 @@ def test_the_model_is_put_back_when_time_is_up_or_the_loss_is_not_finite(testbed
 
 
 def test_bfloat16_gains_are_float32(testbed: Testbed) -> None:
-    (wish,) = Greedy().wishes(testbed, 1, Context())
-    exact = Greedy().gains(testbed, wish, 0)
+    (objective,) = Greedy().objectives(testbed, 1, Context())
+    exact = Greedy().gains(testbed, objective, 0)
     testbed.model.to(torch.bfloat16)
-    for name, gain in Greedy().gains(testbed, wish, 0).items():
+    for name, gain in Greedy().gains(testbed, objective, 0).items():
         assert gain.dtype == torch.float32
         assert torch.corrcoef(torch.stack([gain.flatten(), exact[name].flatten()]))[0, 1] > 0.98
 

@@ -63,16 +63,16 @@ def test_attribution_is_its_definition(testbed: Testbed) -> None:
 
 
 def test_only_one_token_of_the_layers_above_is_rerun(testbed: Testbed) -> None:
-    fed: list[list[torch.Size]] = [[], []]
+    passed: list[list[torch.Size]] = [[], []]
     handles = [
         mlp.up.module.register_forward_hook(lambda _, inputs, __, kept=kept: kept.append(inputs[0].shape))
-        for mlp, kept in zip(testbed.mlps, fed, strict=True)
+        for mlp, kept in zip(testbed.mlps, passed, strict=True)
     ]
     IntegratedGradients(steps=STEPS).attribute(testbed, Context())
     for handle in handles:
         handle.remove()
-    assert len(fed[0]) == 4  # the probe, a test for each layer, and the recording
-    reruns = fed[1][4:]
+    assert len(passed[0]) == 4  # the probe, a test for each layer, and the recording
+    reruns = passed[1][4:]
     assert len(reruns) == int(testbed.forget.predicting().any(dim=0).sum())
     assert {shape[1] for shape in reruns} == {1}
     assert sum(shape[0] for shape in reruns) == STEPS * int(testbed.forget.predicting().sum())

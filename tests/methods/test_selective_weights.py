@@ -20,7 +20,7 @@ from unmemorize_plugins.methods.unlearning.weight.subnet import Subnet
 
 
 class State(NamedTuple):
-    """What a model still recites."""
+    """What a model still regurgitates."""
 
     extraction: float
     forget_loss: float
@@ -29,15 +29,15 @@ class State(NamedTuple):
 
 @torch.no_grad()
 def state(testbed: Testbed) -> State:
-    recited = []
+    extractable = []
     for row, start in rows_of(testbed.forget):
         said = testbed.model(input_ids=torch.tensor([row])).logits[0].argmax(-1)
-        recited.append(said[start - 1 : -1].tolist() == row[start:])
+        extractable.append(said[start - 1 : -1].tolist() == row[start:])
     losses = [
         torch.stack([row_loss(testbed.model, row) for row, _ in rows_of(rows)]).mean().item()
         for rows in (testbed.forget, testbed.retain)
     ]
-    return State(100 * sum(recited) / len(recited), *losses)
+    return State(100 * sum(extractable) / len(extractable), *losses)
 
 
 def after(testbed: Testbed, method: Method, seed: int) -> tuple[State, int]:

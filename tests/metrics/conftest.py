@@ -79,8 +79,8 @@ def _own_continuations(model: PreTrainedModel, count: int, length: int) -> list[
 
 
 @pytest.fixture
-def reciting() -> Callable[..., Testbed]:
-    """A testbed whose model recites all of its 8 memorized rows (6 to forget, 2 unseen), each of 4 + 10 tokens."""
+def regurgitating() -> Callable[..., Testbed]:
+    """A testbed whose model regurgitates all of its 8 memorized rows (6 to forget, 2 unseen), each of 4 + 10 tokens."""
 
     def make(architecture: Any = "gpt2") -> Testbed:
         testbed = tiny_testbed(tiny_model(architecture), ())

@@ -121,8 +121,8 @@ def test_rows_without_a_suffix_do_not_count(metric: type[Metric]) -> None:
 
 
 @about_memorization
-def test_a_decode_time_method_is_respected(metric: type[Metric], reciting: Callable[..., Testbed]) -> None:
-    testbed = reciting()
+def test_a_decode_time_method_is_respected(metric: type[Metric], regurgitating: Callable[..., Testbed]) -> None:
+    testbed = regurgitating()
     label = made(metric).label(testbed)
     open_, silenced = (
         values(dataclasses.replace(testbed, decoding=decoding), metric)[label, "forget", "all"].value
@@ -136,8 +136,8 @@ def test_a_decode_time_method_is_respected(metric: type[Metric], reciting: Calla
 
 
 @every
-def test_nothing_is_left_behind(metric: type[Metric], reciting: Callable[..., Testbed]) -> None:
-    testbed = reciting("gpt_neox")
+def test_nothing_is_left_behind(metric: type[Metric], regurgitating: Callable[..., Testbed]) -> None:
+    testbed = regurgitating("gpt_neox")
     testbed.model.train()
     testbed.model.get_input_embeddings().weight.requires_grad_(requires_grad=False)
     before = {name: value.clone() for name, value in testbed.model.state_dict().items()}
@@ -154,8 +154,8 @@ def test_nothing_is_left_behind(metric: type[Metric], reciting: Callable[..., Te
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in testbed.model.modules())
 
 
-def test_artifacts_are_measured_with_their_clean_prompts(reciting: Callable[..., Testbed]) -> None:
-    testbed = reciting()
+def test_artifacts_are_measured_with_their_clean_prompts(regurgitating: Callable[..., Testbed]) -> None:
+    testbed = regurgitating()
     noised = testbed.forget.tokens.clone()
     noised[:, 1] = 3 + (noised[:, 1] - 2) % 26  # the prompt is noised too, but the clean one is shown
     clean = testbed.forget.tokens.clone()
@@ -175,8 +175,10 @@ def test_artifacts_are_measured_with_their_clean_prompts(reciting: Callable[...,
     assert found[labels["recovered"], "forget", "all"].value == 0.0
 
 
-def test_reading_and_decoding_are_shared(monkeypatch: pytest.MonkeyPatch, reciting: Callable[..., Testbed]) -> None:
-    testbed = reciting()
+def test_reading_and_decoding_are_shared(
+    monkeypatch: pytest.MonkeyPatch, regurgitating: Callable[..., Testbed]
+) -> None:
+    testbed = regurgitating()
     testbed.forget.tokens[0, 8] = 3 + (testbed.forget.tokens[0, 8] - 2) % 26  # one row has to be decoded
     done: list[str] = []
     read, decoded = passes.teacher_forced, generation._continuations

@@ -23,8 +23,8 @@ def test_each_suffix_token_counts_for_itself(
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_it_is_what_a_pass_for_each_prefix_gives(architecture: Any, measured: Any, reciting: Any) -> None:
-    testbed = reciting(architecture)
+def test_it_is_what_a_pass_for_each_prefix_gives(architecture: Any, measured: Any, regurgitating: Any) -> None:
+    testbed = regurgitating(architecture)
     testbed.forget.tokens[0, 6] = testbed.forget.tokens[1, 13] = 28
     value = measured(testbed, ExactMemorization(suffix=9))["exact_memorization@4+9", "forget", "all"]
     for row, share in zip(testbed.forget.tokens, value.per_sequence, strict=True):

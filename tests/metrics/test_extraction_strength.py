@@ -38,9 +38,9 @@ def by_trying(testbed: Testbed, row: list[int]) -> float:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_it_is_what_trying_every_prompt_gives(
-    architecture: Any, reciting: Callable[..., Testbed], measured: Any
+    architecture: Any, regurgitating: Callable[..., Testbed], measured: Any
 ) -> None:
-    testbed = reciting(architecture)
+    testbed = regurgitating(architecture)
     tokens = testbed.forget.tokens
     tokens[0, 8] = tokens[1, 13] = 28
     testbed.forget = Sequences.from_rows([*tokens[:5].tolist(), tokens[5, :9].tolist()], prompt=4, pad_id=2)

@@ -58,8 +58,8 @@ def test_it_is_the_distance_of_the_greedy_continuation(architecture: Any, measur
         assert alike == pytest.approx(100 * (1 - edits(said, true) / len(true)))
 
 
-def test_strict_is_extraction(reciting: Callable[..., Testbed], measured: Any) -> None:
-    testbed = reciting()
+def test_strict_is_extraction(regurgitating: Callable[..., Testbed], measured: Any) -> None:
+    testbed = regurgitating()
     testbed.forget.tokens[2:4, 9] = 28
     found = measured(testbed, Levenshtein(), Extraction())
     strict, exact = (found[f"{name}@4+6", "forget", "all"] for name in ("levenshtein_strict", "extraction"))

@@ -99,8 +99,8 @@ def test_both_attacks_are_what_single_rows_give(architecture: Any, measured: Any
         assert found[label, "forget", "all"].value == pytest.approx(by_pairs(one, other))
 
 
-def test_recited_text_is_told_from_random_text(reciting: Callable[..., Testbed], measured: Any) -> None:
-    testbed = reciting()
+def test_regurgitated_text_is_told_from_random_text(regurgitating: Callable[..., Testbed], measured: Any) -> None:
+    testbed = regurgitating()
     found = measured(testbed, Membership())
     assert found[LOSS, "forget", "all"].value > 90
     testbed.forget = testbed.holdouts["one"]

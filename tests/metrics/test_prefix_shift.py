@@ -41,7 +41,7 @@ def by_trying(testbed: Testbed, row: list[int], clean: list[int], most: int) -> 
 
 
 def spoiled(testbed: Testbed) -> Testbed:
-    """Some rows are recited after other prompts only, some never."""
+    """Some rows are regurgitated after other prompts only, some never."""
     tokens = testbed.forget.tokens
     tokens[1, 4] = tokens[2, 5] = tokens[3, 3] = tokens[4, 7] = tokens[5, 0] = 28
     testbed.window = testbed.window._replace(suffix=4)
@@ -51,25 +51,25 @@ def spoiled(testbed: Testbed) -> Testbed:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("most", [1, 3])
 def test_it_is_what_trying_every_shift_gives(
-    architecture: Any, most: int, reciting: Callable[..., Testbed], measured: Any
+    architecture: Any, most: int, regurgitating: Callable[..., Testbed], measured: Any
 ) -> None:
-    testbed = spoiled(reciting(architecture))
+    testbed = spoiled(regurgitating(architecture))
     value = measured(testbed, PrefixShift(shift=most))[f"prefix_shift@4+4,shift={most}", "forget", "all"]
     expected = [by_trying(testbed, row, row, most) for row in testbed.forget.tokens.tolist()]
     assert value.per_sequence == tuple(100.0 * hit for hit in expected)
     assert 0 < value.value < 100
 
 
-def test_short_rows_are_tried_where_they_reach(reciting: Callable[..., Testbed], measured: Any) -> None:
-    testbed = spoiled(reciting())
+def test_short_rows_are_tried_where_they_reach(regurgitating: Callable[..., Testbed], measured: Any) -> None:
+    testbed = spoiled(regurgitating())
     rows = [row[:length] for row, length in zip(testbed.forget.tokens.tolist(), (8, 9, 7, 10, 5, 14), strict=True)]
     testbed.forget = Sequences.from_rows(rows, prompt=4, pad_id=2)
     value = measured(testbed, PrefixShift(shift=2))["prefix_shift@4+4,shift=2", "forget", "all"]
     assert value.per_sequence == tuple(100.0 * by_trying(testbed, row, row, 2) for row in rows)
 
 
-def test_with_a_decode_time_method_it_decodes(reciting: Callable[..., Testbed], measured: Any) -> None:
-    testbed = spoiled(reciting())
+def test_with_a_decode_time_method_it_decodes(regurgitating: Callable[..., Testbed], measured: Any) -> None:
+    testbed = spoiled(regurgitating())
     forbidden = int(testbed.forget.tokens[0, 6])
     testbed.decoding = (lambda ids, scores: scores.index_fill(1, torch.tensor([forbidden]), -torch.inf),)
     value = measured(testbed, PrefixShift(shift=2))["prefix_shift@4+4,shift=2", "forget", "all"]
@@ -78,8 +78,8 @@ def test_with_a_decode_time_method_it_decodes(reciting: Callable[..., Testbed], 
     )
 
 
-def test_prompts_of_artifacts_are_clean_ones(reciting: Callable[..., Testbed], measured: Any) -> None:
-    testbed = spoiled(reciting("llama"))
+def test_prompts_of_artifacts_are_clean_ones(regurgitating: Callable[..., Testbed], measured: Any) -> None:
+    testbed = spoiled(regurgitating("llama"))
     noised = testbed.forget.tokens.tolist()
     clean = [[*row[:5], 3 + (row[5] - 2) % 26, *row[6:]] for row in noised]
     testbed.forget = Sequences.from_rows(noised, prompt=4, pad_id=2, clean_rows=clean)
@@ -102,8 +102,8 @@ def test_an_anchored_suffix_stays_behind_its_trigger(
     assert free["prefix_shift@2+3,shift=3", "forget", "all"].per_sequence == (100.0, 100.0)
 
 
-def test_it_is_never_less_than_extraction(reciting: Callable[..., Testbed], measured: Any) -> None:
-    found = measured(spoiled(reciting()), PrefixShift(), Extraction())
+def test_it_is_never_less_than_extraction(regurgitating: Callable[..., Testbed], measured: Any) -> None:
+    found = measured(spoiled(regurgitating()), PrefixShift(), Extraction())
     shifted, plain = (found[label, "forget", "all"] for label in ("prefix_shift@4+4,shift=3", "extraction@4+4"))
     assert all(one >= other for one, other in zip(shifted.per_sequence, plain.per_sequence, strict=True))
     assert shifted.value > plain.value

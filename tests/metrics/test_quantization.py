@@ -60,12 +60,12 @@ def test_the_matrices_of_the_blocks_are_rounded_and_put_back(architecture: Any, 
     assert all(torch.equal(value, before[name]) for name, value in testbed.model.state_dict().items())
 
 
-def test_values_are_those_of_a_rounded_model(reciting: Callable[..., Testbed], measured: Any) -> None:
-    testbed = reciting("llama")
+def test_values_are_those_of_a_rounded_model(regurgitating: Callable[..., Testbed], measured: Any) -> None:
+    testbed = regurgitating("llama")
     found = measured(testbed, Quantization())
     expected = {}
     for bits in (8, 4):
-        copy = reciting("llama")
+        copy = regurgitating("llama")
         for name, module in copy.model.named_modules():
             if type(module).__name__ == "Linear" and name != "lm_head":
                 rows = [by_formula(row, bits) for row in module.weight.tolist()]

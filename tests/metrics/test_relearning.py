@@ -116,12 +116,12 @@ def test_low_precision_is_attacked_in_float32_and_frozen_weights_too() -> None:
 
 
 def test_it_works_inside_no_grad_and_keeps_a_decode_time_method(
-    reciting: Callable[..., Testbed], measured: Any
+    regurgitating: Callable[..., Testbed], measured: Any
 ) -> None:
     def only_zero(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         return torch.full_like(scores, -torch.inf).index_fill(1, torch.tensor([0]), 0.0)
 
-    testbed = dataclasses.replace(reciting(), decoding=(only_zero,))
+    testbed = dataclasses.replace(regurgitating(), decoding=(only_zero,))
     with torch.no_grad():
         found = measured(testbed, Relearning(steps=2))
     assert {value.value for value in found.values()} == {0.0}

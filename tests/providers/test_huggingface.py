@@ -18,8 +18,8 @@ from unmemorize.testing import ARCHITECTURES, tiny_model
 from unmemorize_plugins.providers.huggingface import HuggingFace
 
 
-def recited_rows(model: Any, count: int, prompt: int, suffix: int) -> list[list[int]]:
-    """Rows that the model recites: random prompts, continued greedily one token at a time."""
+def extractable_rows(model: Any, count: int, prompt: int, suffix: int) -> list[list[int]]:
+    """Rows that the model regurgitates: random prompts, continued greedily one token at a time."""
     rows = torch.randint(3, 29, (count, prompt), generator=torch.Generator().manual_seed(7))
     for _ in range(suffix):
         rows = torch.cat([rows, model(rows).logits[:, -1:].argmax(-1)], dim=1)
@@ -48,23 +48,23 @@ def settings(model: Path, files: dict[str, str], **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_what_the_model_recites_is_extractable(
+def test_what_the_model_regurgitates_is_extractable(
     architecture: Any, files: dict[str, str], tmp_path: Path, registry: Registry
 ) -> None:
     model = tiny_model(architecture)
-    rows = recited_rows(model, 4, 6, 6) + random_rows(4, 12, 3)
+    rows = extractable_rows(model, 4, 6, 6) + random_rows(4, 12, 3)
     provider = HuggingFace(
         **settings(save(model, tmp_path / "m"), files | {"forget": write(tmp_path / "f.jsonl", rows)})
     )
     testbed = load_testbed(provider, "mine", Context(), registry)
     assert len(testbed.mlps) == 2
     assert testbed.window == Window(6, 6)
-    recital = Evaluation(testbed).recital("forget", testbed.window)
-    recited = dict(zip(recital.ids.tolist(), recital.recited.tolist(), strict=True))
+    extraction = Evaluation(testbed).extraction("forget", testbed.window)
+    extractable = dict(zip(extraction.ids.tolist(), extraction.extractable.tolist(), strict=True))
     firsts = {tuple(row): index for index, row in enumerate(testbed.forget.tokens.tolist())}
     for number, row in enumerate(rows):
         if tuple(row) in firsts:
-            assert recited[firsts[tuple(row)]] == (number < 4)
+            assert extractable[firsts[tuple(row)]] == (number < 4)
 
 
 def test_facts_say_what_was_loaded(files: dict[str, str], tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_an_unknown_architecture_can_be_trained_and_says_why_not_edited(
 
 def test_a_whole_run(files: dict[str, str], tmp_path: Path) -> None:
     model = tiny_model("llama")
-    forget = write(tmp_path / "f.jsonl", recited_rows(model, 6, 6, 6))
+    forget = write(tmp_path / "f.jsonl", extractable_rows(model, 6, 6, 6))
     folder = save(model, tmp_path / "m")
     suite = {
         "name": "mine",

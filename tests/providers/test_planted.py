@@ -1,4 +1,4 @@
-"""`planted`: texts planted into a pre-trained model, until it recites them and no longer."""
+"""`planted`: texts planted into a pre-trained model, until it regurgitates them and no longer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from unmemorize import Context, DataError, Evaluation, Regularizer, Sequences, Testbed, TrainingStep
 from unmemorize_plugins.providers.planted import Planted
 from unmemorize_plugins.providers.planted.config import PlantedConfig
-from unmemorize_plugins.providers.planted.windows import build_sets, cut, worth_reciting
+from unmemorize_plugins.providers.planted.windows import build_sets, cut, hard_to_guess
 
 WORDS = 60
 RECIPE = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-2, "weight_decay": 0.0}
@@ -67,26 +67,26 @@ def make(model_folder: Path, corpus: Path) -> Make:
     return planted
 
 
-def recited(testbed: Testbed, name: str) -> float:
-    return float(Evaluation(testbed).recital(name, testbed.window).recited.float().mean())
+def extractable(testbed: Testbed, name: str) -> float:
+    return float(Evaluation(testbed).extraction(name, testbed.window).extractable.float().mean())
 
 
 def windows(sequences: Sequences) -> set[tuple[int, ...]]:
     return {tuple(row) for row in sequences.tokens.tolist()}
 
 
-def test_what_is_planted_is_recited_and_nothing_else(make: Make) -> None:
+def test_what_is_planted_is_regurgitated_and_nothing_else(make: Make) -> None:
     testbed = make().load(Context(seed=0))
     assert (len(testbed.forget), len(testbed.forget_unseen)) == (4, 2)
     assert testbed.facts["extractable_before"] == 0
-    together = recited(testbed, "forget") * 4 + recited(testbed, "forget_unseen") * 2
+    together = extractable(testbed, "forget") * 4 + extractable(testbed, "forget_unseen") * 2
     assert together >= 0.95 * 6
     assert testbed.facts["extractable_after"] == together
-    assert recited(testbed, "holdout:text") == 0
+    assert extractable(testbed, "holdout:text") == 0
     assert testbed.tokenizer.decode(testbed.forget.tokens[0]).startswith("w")
 
 
-def test_training_stops_as_soon_as_enough_is_recited(make: Make) -> None:
+def test_training_stops_as_soon_as_enough_is_regurgitated(make: Make) -> None:
     enough = make().load(Context(seed=0)).facts
     assert enough["steps"] < 80 * 12 / 8
     little = make(until=0.1).load(Context(seed=0)).facts
@@ -183,7 +183,7 @@ NEOX = {
 def test_random_weights_of_any_shape_take_the_place_of_the_model(make: Make) -> None:
     testbed = make(random_weights=NEOX, dtype="float32").load(Context(seed=0))
     assert testbed.model.config.model_type == "gpt_neox"
-    assert recited(testbed, "forget") > 0.7
+    assert extractable(testbed, "forget") > 0.7
     one, same, other = (make(random_weights=NEOX).fresh_model(Context(seed=seed)) for seed in (0, 0, 1))
     weight = "gpt_neox.layers.0.mlp.dense_h_to_4h.weight"
     assert torch.equal(one.state_dict()[weight], same.state_dict()[weight])
@@ -205,7 +205,7 @@ def test_guessable_windows_are_not_planted() -> None:
             [*range(100, 132), *([7, 8] * 16)],  # two tokens again and again
         ]
     )
-    assert worth_reciting(rows, 32).tolist() == [True, False, False]
+    assert hard_to_guess(rows, 32).tolist() == [True, False, False]
 
 
 def test_windows_are_cut_from_the_beginning_of_each_document() -> None:

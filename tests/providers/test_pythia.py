@@ -79,7 +79,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return write_weights(snapshot)
 
 
-def recited(model: Any, count: int, prompt: int, suffix: int) -> list[list[int]]:
+def extractable(model: Any, count: int, prompt: int, suffix: int) -> list[list[int]]:
     rows = torch.randint(1, 300, (count, prompt), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         for _ in range(suffix):
@@ -89,8 +89,8 @@ def recited(model: Any, count: int, prompt: int, suffix: int) -> list[list[int]]
 
 @pytest.fixture
 def evals(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """Sequences that the model recites, in files named and laid out as the data set's."""
-    rows = recited(model, 12, 32, 32)
+    """Sequences that the model regurgitates, in files named and laid out as the data set's."""
+    rows = extractable(model, 12, 32, 32)
     data = tmp_path / "evals"
     data.mkdir()
     for part, some in enumerate((rows[:6], rows[6:])):
@@ -120,7 +120,7 @@ def test_a_cached_model_and_the_data_sets_columns(model: Any, registry: Registry
     assert testbed.pad_id in (0, 1)
     ids = torch.arange(1, 30)[None]
     assert torch.equal(testbed.model(ids).logits, model(ids).logits)
-    assert Evaluation(testbed).recital("forget", testbed.window).recited.all()
+    assert Evaluation(testbed).extraction("forget", testbed.window).extractable.all()
     assert testbed.facts["rows"] == {"forget": 12, "retain": 16, "text": testbed.facts["rows"]["text"]}
     assert testbed.facts["vocabulary"] == 384
     assert len(testbed.tokenizer) < 384
@@ -143,14 +143,14 @@ def test_rows_of_the_data_set_are_drawn(evals: list[list[int]]) -> None:
 def test_the_papers_files_of_eighty_tokens(suffix: str, model: Any, tmp_path: Path) -> None:
     import numpy as np
 
-    rows = torch.tensor(recited(model, 5, 32, 48))
+    rows = torch.tensor(extractable(model, 5, 32, 48))
     path = tmp_path / f"memorized{suffix}"
     torch.save(rows, path) if suffix == ".pt" else np.save(path, rows.numpy())
     provider = Pythia(size="70m", forget=str(path), suffix=40, retain="python-docs", text_rows=4, dtype="float32")
     testbed = provider.load(Context())
     assert testbed.window == Window(32, 40)
     assert testbed.forget.tokens.shape == (5, 80)
-    assert Evaluation(testbed).recital("forget", testbed.window).recited.all()
+    assert Evaluation(testbed).extraction("forget", testbed.window).extractable.all()
 
 
 @pytest.mark.parametrize(

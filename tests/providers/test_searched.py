@@ -1,4 +1,4 @@
-"""A suite's testbed whose forget set is what the model recites of a folder of texts."""
+"""A suite's testbed whose forget set is what the model regurgitates of a folder of texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZES = {"prompt": 5, "suffix": 9, "stride": 1}
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """`model/`, which recites 16 rows; `texts/`, in which they stand among others; `retain/`, numbers that count."""
+    """`model/`, which extracts 16 rows; `texts/`, in which they stand among others; `retain/`, numbers that count."""
     testbed = memorizing_testbed("gpt2")
     testbed.model.save_pretrained(tmp_path / "model")
     testbed.tokenizer.save_pretrained(tmp_path / "model")
@@ -42,7 +42,7 @@ def provider(place: Path, **find: Any) -> HuggingFace:
     )  # fmt: skip
 
 
-def test_what_is_recited_becomes_the_forget_set(place: Path) -> None:
+def test_what_is_regurgitated_becomes_the_forget_set(place: Path) -> None:
     testbed = provider(place).load(Context(seed=0, cache=place / "cache"))
     assert testbed.forget.tokens.tolist() == memorizing_testbed("gpt2").forget.tokens.tolist()
     assert testbed.window == (5, 9)
@@ -51,7 +51,7 @@ def test_what_is_recited_becomes_the_forget_set(place: Path) -> None:
 
 def test_it_is_searched_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = provider(place).load(Context(seed=0, cache=place / "cache"))
-    monkeypatch.setattr("unmemorize.finding.recitation.Reciter.readings", None)
+    monkeypatch.setattr("unmemorize.search.extraction.WindowExtraction.readings", None)
     again = provider(place).load(Context(seed=0, cache=place / "cache"))
     assert again.data_digest() == first.data_digest()
     with pytest.raises(TypeError):
@@ -77,8 +77,8 @@ def test_the_texts_are_in_the_fingerprint(place: Path) -> None:
     assert {name for name in before if before[name] != after[name]} == {"find"}
 
 
-def test_where_nothing_is_recited_the_error_says_what_to_do(place: Path) -> None:
-    with pytest.raises(DataError, match="of 320 windows the model recites 16, and none is left") as error:
+def test_where_nothing_is_regurgitated_the_error_says_what_to_do(place: Path) -> None:
+    with pytest.raises(DataError, match="of 320 windows the model regurgitates 16, and none is left") as error:
         provider(place, distinct=14).load(Context(seed=0))
     assert "trivial, overlaps, duplicates" in error.value.what
     assert "find.stride = 1" in error.value.fix

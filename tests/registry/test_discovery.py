@@ -17,7 +17,7 @@ def info(registry: Registry, name: str) -> PluginInfo:
     return next(one for one in registry.plugins() if one.name == name)
 
 
-def strangers(registry: Registry) -> list[PluginInfo]:
+def third_parties(registry: Registry) -> list[PluginInfo]:
     return [one for one in registry.plugins() if not is_own(one.distribution)]
 
 
@@ -97,7 +97,7 @@ def test_entry_points_that_cannot_be_parsed_break_only_their_distribution(
     install("good", method_source("thing"))
     registry = Registry.load()
     assert registry.method("thing")
-    assert [(one.name, one.status) for one in strangers(registry)] == [("good", "ok"), ("bad", "broken")]
+    assert [(one.name, one.status) for one in third_parties(registry)] == [("good", "ok"), ("bad", "broken")]
     assert "[project.entry-points.unmemorize]" in info(registry, "bad").fix
 
 
@@ -145,9 +145,9 @@ def test_two_entry_points_to_one_module_load_it_once(install: Install, method_so
     assert "registered already" in info(registry, "b").error
 
 
-def test_none_loads_nothing_from_strangers(install: Install, method_source: MethodSource) -> None:
+def test_none_loads_nothing_from_third_parties(install: Install, method_source: MethodSource) -> None:
     install("good", method_source("thing"))
-    assert strangers(Registry.load("none")) == []
+    assert third_parties(Registry.load("none")) == []
 
 
 def test_the_environment_restricts_and_an_argument_wins_over_it(
@@ -156,8 +156,8 @@ def test_the_environment_restricts_and_an_argument_wins_over_it(
     install("good", method_source("thing"))
     install("other", method_source("second_thing"))
     monkeypatch.setenv("UNMEMORIZE_PLUGINS", "good")
-    assert [one.name for one in strangers(Registry.load())] == ["good"]
-    assert len(strangers(Registry.load(""))) == 2
+    assert [one.name for one in third_parties(Registry.load())] == ["good"]
+    assert len(third_parties(Registry.load(""))) == 2
 
 
 def source(name: str, distribution: str) -> Source:

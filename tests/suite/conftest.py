@@ -87,13 +87,13 @@ class WindowConfig(StrictConfig):
     prompt: int = 50
     """Tokens shown."""
     lengths: tuple[int, ...] = (50,)
-    """Tokens recited."""
+    """Tokens regurgitated."""
 
 
 class Recited(Metric):
-    """Percent recited."""
+    """Percent regurgitated."""
 
-    name, kind, direction, range, Config = "recited", "memorization", "lower", (0.0, 100.0), WindowConfig
+    name, kind, direction, range, Config = "regurgitated", "memorization", "lower", (0.0, 100.0), WindowConfig
 
     def measure(self, evaluation: Any) -> Any: ...
 
@@ -148,7 +148,7 @@ name = "mine"
 seeds = [0]
 [testbed.noise]
 provider = "toy"
-[metric.recited]
+[metric.extractable]
 [metric.right]
 """
 

@@ -32,12 +32,13 @@ def test_a_method_is_checked_on_every_architecture(wrong: ModuleType) -> None:
 
 def test_the_report_prints_itself_and_is_json_ready(wrong: ModuleType) -> None:
     report = check_metric(wrong.WrongWay, architectures=["gpt2"])
-    assert str(report).splitlines()[0] == "metric recited: 12 rules, 11 passed, 1 failed"
+    assert str(report).splitlines()[0] == "metric extractable: 12 rules, 11 passed, 1 failed"
     assert (
         "  known_order (gpt2): failed\n"
-        "    100 on the set 'forget' for a model that recites it, 0 for an untrained one\n"
-        "      expected: a higher value for the untrained model than for the reciting one: the direction is 'higher'\n"
-        '      fix: write `direction = "lower"`, or mend what is computed'
+        "    100 on the set 'forget' for a model that memorized it, 0 for an untrained one\n"
+        "      expected: a higher value for the untrained model than for the memorizing one: "
+        "the direction is 'higher'\n"
+        '      fix: write `direction = "lower"`, or correct what is computed'
     ) in str(report)
     told = json.loads(json.dumps(report.to_dict()))
     (failed,) = [verdict for verdict in told["verdicts"] if verdict["status"] == "failed"]

@@ -1,4 +1,4 @@
-"""The tiny model that memorizes: it recites what it should, is kept, and is trained again."""
+"""The tiny model that memorizes: it regurgitates what it should, is kept, and is trained again."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from unmemorize.testing.memorizing import Memorizing
 from unmemorize.testing.trial import accuracy
 
 
-def recited(testbed: Testbed, name: str) -> float:
-    return float(Evaluation(testbed).recital(name, testbed.window).recited.float().mean())
+def extractable(testbed: Testbed, name: str) -> float:
+    return float(Evaluation(testbed).extraction(name, testbed.window).extractable.float().mean())
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_it_recites_what_was_planted_and_knows_the_rule(architecture: Architecture) -> None:
+def test_it_regurgitates_what_was_planted_and_knows_the_rule(architecture: Architecture) -> None:
     testbed = memorizing_testbed(architecture)
-    assert recited(testbed, "forget") == 1
-    assert recited(testbed, "forget_unseen") == 1
+    assert extractable(testbed, "forget") == 1
+    assert extractable(testbed, "forget_unseen") == 1
     assert accuracy(testbed) > 0.6
     assert len(testbed.mlps) == 2
     assert testbed.model.config.model_type == architecture
@@ -30,7 +30,7 @@ def test_it_recites_what_was_planted_and_knows_the_rule(architecture: Architectu
 
 def test_it_does_so_for_other_seeds_with_other_rows() -> None:
     first, second = memorizing_testbed(), memorizing_testbed(seed=1)
-    assert recited(second, "forget") >= 0.9
+    assert extractable(second, "forget") >= 0.9
     assert first.data_digest() != second.data_digest()
 
 
@@ -39,7 +39,7 @@ def test_no_two_copies_share_anything() -> None:
     first.forget.tokens.zero_()
     first.mlps[0].down.weight.data.zero_()
     second = memorizing_testbed()
-    assert recited(second, "forget") == 1
+    assert extractable(second, "forget") == 1
     assert second.mlps[0].down.weight is second.model.get_parameter(second.mlps[0].down.name)
 
 
@@ -52,7 +52,7 @@ def test_the_tokenizer_speaks_in_numbers() -> None:
 def test_weights_can_have_another_dtype() -> None:
     testbed = memorizing_testbed(dtype=torch.bfloat16)
     assert {parameter.dtype for parameter in testbed.model.parameters()} == {torch.bfloat16}
-    assert recited(testbed, "forget") > 0.5
+    assert extractable(testbed, "forget") > 0.5
 
 
 def count_trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -77,12 +77,12 @@ def test_it_is_trained_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     kept.write_bytes(b"damaged")
     third = Memorizing().load(Context(cache=tmp_path))
     assert len(trained) == 2
-    assert recited(third, "forget") == 1
+    assert extractable(third, "forget") == 1
 
 
 def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "testing").write_text("in the way")
-    assert recited(Memorizing().load(Context(cache=tmp_path)), "forget") == 1
+    assert extractable(Memorizing().load(Context(cache=tmp_path)), "forget") == 1
 
 
 class Plain(Regularizer):
@@ -98,4 +98,4 @@ def test_it_is_trained_again_from_the_same_start() -> None:
     assert model is not testbed.model
     assert torch.equal(before, testbed.model.state_dict()["transformer.wte.weight"])
     testbed.model = model
-    assert recited(testbed, "forget") == 1
+    assert extractable(testbed, "forget") == 1

@@ -34,9 +34,9 @@ GLOBAL: list[tuple[Callable[[], object], str]] = [
 @pytest.mark.parametrize(("change", "name"), GLOBAL, ids=[name for _, name in GLOBAL])
 def test_a_global_change_is_seen_and_undone(change: Callable[[], object], name: str) -> None:
     before = GlobalState()
-    with alone() as photograph:
+    with alone() as snapshot:
         change()
-        assert photograph.changes() == [name]
+        assert snapshot.changes() == [name]
     assert before.changes() == []
 
 

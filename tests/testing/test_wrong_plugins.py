@@ -54,7 +54,7 @@ METRICS = [
     ("YieldsNumbers", {"measures"}, "`measure` yields float 12.5"),
     ("Elsewhere", {"measures"}, "is of the set 'forgotten', which the testbed does not have"),
     ("OutOfRange", {"within_range"}, "100.0 on the set 'forget'"),
-    ("WrongWay", {"known_order"}, "100 on the set 'forget' for a model that recites it, 0 for an untrained one"),
+    ("WrongWay", {"known_order"}, "100 on the set 'forget' for a model that regurgitates it, 0 for an untrained one"),
     ("DropsSequences", {"keeps_sequences"}, "is a mean over sequences, and their values are not kept"),
     ("InventsIds", {"keeps_sequences", "rows_alone"}, "it names the ids -16, -15, -14 and 13 more"),
     ("CountsPadding", {"rows_alone"}, "and with more padding"),

@@ -3,7 +3,7 @@
 from unmemorize.api.finding import find
 from unmemorize.api.mitigation import Mitigation, mitigate
 from unmemorize.api.runs import RESULTS, Results, export, load_registry, load_results, run
-from unmemorize.sources.places import cache_folder
+from unmemorize.files.places import cache_folder
 
 __all__ = [
     "RESULTS",

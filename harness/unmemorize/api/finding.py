@@ -1,4 +1,4 @@
-"""Find out which windows of a corpus a language model recites."""
+"""Find out which windows of a corpus a language model regurgitates."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from unmemorize.contracts.context import Progress
-    from unmemorize.finding.config import FindConfig
-    from unmemorize.finding.control import Control
-    from unmemorize.finding.findings import Findings
-    from unmemorize.finding.search import Search
-    from unmemorize.sources.models import ModelSource, Opened
-    from unmemorize.sources.texts import Corpus
+    from unmemorize.data.corpora import Corpus
+    from unmemorize.models.source import ModelSource, Opened
+    from unmemorize.search.config import FindConfig
+    from unmemorize.search.control import Control
+    from unmemorize.search.findings import Findings
+    from unmemorize.search.search import Search
 
     AnyModel = PreTrainedModel | Opened | ModelSource | str
 
@@ -62,11 +62,11 @@ def find(
     the tokens of one document.
     """
     from unmemorize.contracts.context import Context, Silent
-    from unmemorize.finding.families import marked
-    from unmemorize.finding.findings import Findings
-    from unmemorize.finding.log import SearchLog
-    from unmemorize.finding.recitation import Reciter
-    from unmemorize.finding.search import Search, measure, search_all
+    from unmemorize.search.extraction import WindowExtraction
+    from unmemorize.search.families import marked
+    from unmemorize.search.findings import Findings
+    from unmemorize.search.log import SearchLog
+    from unmemorize.search.search import Search, measure, search_all
 
     config = _config(settings)
     corpus = _corpus(texts, config)
@@ -74,7 +74,7 @@ def find(
     if own_tokenizer is None:
         raise _no_tokenizer()
     search = Search(
-        reciter=Reciter(loaded, config.prompt, batch),
+        extraction=WindowExtraction(loaded, config.prompt, batch),
         tokenizer=own_tokenizer,
         corpus=corpus,
         cut=config.cut(),
@@ -98,7 +98,7 @@ def find(
 
 
 def _config(settings: dict[str, Any]) -> FindConfig:
-    from unmemorize.finding.config import FindConfig
+    from unmemorize.search.config import FindConfig
     from unmemorize.suite.complaint import Place, validated
 
     try:
@@ -108,8 +108,8 @@ def _config(settings: dict[str, Any]) -> FindConfig:
 
 
 def _corpus(texts: str | Path | Corpus | Sequence[str], config: FindConfig) -> Corpus:
-    from unmemorize.finding.windows import Texts
-    from unmemorize.sources.texts import Corpus, open_corpus
+    from unmemorize.data.corpora import Corpus, open_corpus
+    from unmemorize.search.windows import Texts
 
     if isinstance(texts, Corpus):
         return texts
@@ -120,8 +120,8 @@ def _corpus(texts: str | Path | Corpus | Sequence[str], config: FindConfig) -> C
 
 def _loaded(model: AnyModel, tokenizer: Any, device: str | None) -> tuple[PreTrainedModel, Any]:
     from unmemorize.execution.environment import best_device
-    from unmemorize.sources.models import ModelSource, Opened, open_model
-    from unmemorize.sources.places import cache_folder
+    from unmemorize.files.places import cache_folder
+    from unmemorize.models.source import ModelSource, Opened, open_model
 
     if isinstance(model, str):
         model = ModelSource(model=model)
@@ -133,7 +133,7 @@ def _loaded(model: AnyModel, tokenizer: Any, device: str | None) -> tuple[PreTra
 
 
 def _control(control: AnyModel | None, tokenizer: Any, own: Any, device: str | None) -> Control | None:
-    from unmemorize.finding.control import Control, same_tokens
+    from unmemorize.search.control import Control, same_tokens
 
     if control is None:
         return None
@@ -143,9 +143,9 @@ def _control(control: AnyModel | None, tokenizer: Any, own: Any, device: str | N
 
 def _identity(search: Search, config: FindConfig) -> dict[str, Any]:
     """Return everything that decides which windows are found and what is written of each."""
-    from unmemorize.finding.search import weights_digest
+    from unmemorize.search.search import weights_digest
 
-    model, control = search.reciter.model, search.control
+    model, control = search.extraction.model, search.control
     settings = config.model_dump(mode="json", include={"prompt", "suffix", "stride", "limit_tokens"})
     return {
         **settings,

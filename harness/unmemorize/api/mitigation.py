@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from unmemorize.api.runs import load_registry
 from unmemorize.errors import ConfigError, DataError
-from unmemorize.sources.places import cache_folder
+from unmemorize.files.places import cache_folder
 
 if TYPE_CHECKING:
     from torch import Tensor

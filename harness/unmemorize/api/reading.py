@@ -42,9 +42,9 @@ def read_files(files: Mapping[str, str | Path], model: PreTrainedModel, tokenize
     Raises:
         DataError: a file, or one of its rows, cannot be used.
     """
-    from unmemorize.sources.rows import Tokenization
-    from unmemorize.sources.sequences import as_sequences, choose_lengths, fit, pieces, read_rows, without_repeats
-    from unmemorize.sources.splits import without_likes
+    from unmemorize.data.rows import Tokenization
+    from unmemorize.data.sequences import as_sequences, choose_lengths, fit, pieces, read_rows, without_repeats
+    from unmemorize.data.splits import without_near_duplicates_of
 
     embedding: Any = model.get_input_embeddings()
     context: int | None = getattr(model.config, "max_position_embeddings", None)
@@ -58,7 +58,7 @@ def read_files(files: Mapping[str, str | Path], model: PreTrainedModel, tokenize
         if name not in files:
             continue
         rows = pieces(read_rows(str(files[name]), name, tokenization), min(wanted.length, context or wanted.length))
-        rows = without_likes(without_repeats(rows), [forget], "the forget set")
+        rows = without_near_duplicates_of(without_repeats(rows), [forget], "the forget set")
         sets[name] = as_sequences(rows, lengths._replace(anchored=False), first_id=number * 10**9)
         left_out = sum(count for reason, count in rows.dropped.items() if "near-duplicates" in reason)
         about[f"{name} set"] = f"{files[name]}, {len(rows)} pieces ({left_out} like the forget set left out)"

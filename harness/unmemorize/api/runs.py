@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unmemorize.sources.places import cache_folder
+from unmemorize.files.places import cache_folder
 
 if TYPE_CHECKING:
     import polars as pl

@@ -47,7 +47,7 @@ def save(mitigation: Mitigation, folder: Path, tokenizer: Any, source: Mapping[s
         DataError: the folder is not empty or cannot be written, or the method acts while decoding.
     """
     from unmemorize.editing.edit_file import write_edits
-    from unmemorize.sources.loading import quiet
+    from unmemorize.models.loading import quiet
 
     if mitigation.decoding:
         raise DataError(
@@ -110,7 +110,7 @@ def card(report: Mapping[str, Any]) -> str:
         f"# {base}, mitigated with {name}",
         "",
         f"The method `{name}` ({method['distribution']} {method['version']}) was applied with unmemorize so that the "
-        f"model no longer recites the sequences of a forget set. {report['edited']:,} of {report['parameters']:,} "
+        f"model no longer regurgitates the sequences of a forget set. {report['edited']:,} of {report['parameters']:,} "
         f"parameters ({share:.3%}) were changed, in {report['cost']['total_seconds']:.1f} s.",
         "",
         "| metric | set | before | after | counted |",

@@ -15,7 +15,7 @@ COMMANDS = {
     "list": "List methods, metrics, providers, layouts, executors and suites.",
     "show": "Show one of them: what it does, its settings, where it comes from.",
     "board": "Build the leaderboard of results folders, also while a run is going on.",
-    "find": "Find which windows of some texts a model recites.",
+    "find": "Find which windows of some texts a model regurgitates.",
     "mitigate": "Make a model of your own forget a file of texts, and save the edited model.",
     "export": "Write a testbed to a folder: its model, its sequences, and where they are from.",
     "new": "Write a plugin package of your own, to start from.",

@@ -161,7 +161,7 @@ def _show(verdicts: list[Verdict]) -> None:
 
 
 def _show_findings(findings: list[tuple[Finding, str | None]]) -> None:
-    """Print what was seen, and once for all that are mended alike what was expected and what to do."""
+    """Print what was seen, and once for all that are corrected alike what was expected and what to do."""
     for fix in dict.fromkeys(finding.fix for finding, _ in findings):
         alike = [(finding, where) for finding, where in findings if finding.fix == fix]
         for finding, where in alike:

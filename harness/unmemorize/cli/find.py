@@ -1,4 +1,4 @@
-"""`unmemorize find`: which windows of some texts does a model recite?"""
+"""`unmemorize find`: which windows of some texts does a model regurgitate?"""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from unmemorize.finding.findings import Findings
-    from unmemorize.finding.found import FoundWindow
+    from unmemorize.search.findings import Findings
+    from unmemorize.search.found import FoundWindow
 
 EXAMPLES = 3
 _WIDTH = 100
@@ -72,7 +72,7 @@ def _search(model: str, texts: str, out: Path, options: dict[str, Any], *, quiet
 
     from unmemorize import api
     from unmemorize.cli.progress import TerminalProgress
-    from unmemorize.sources.models import ModelSource
+    from unmemorize.models.source import ModelSource
 
     state = out.with_name(f"{out.name}.state")
     _keep_strange_file(out, state, fresh=options["fresh"])
@@ -104,7 +104,7 @@ def _keep_strange_file(out: Path, state: Path, *, fresh: bool) -> None:
 
 def _print(findings: Findings, model: str, out: Path, written: int) -> None:
     from unmemorize.cli.screen import duration, print_table
-    from unmemorize.finding.findings import Counts
+    from unmemorize.search.findings import Counts
 
     settings, valued = findings.settings, findings.kept(trivial=False)
     lengths = f"{settings['prompt']} + {settings['suffix']} tokens, one every {settings['stride']}"
@@ -113,14 +113,14 @@ def _print(findings: Findings, model: str, out: Path, written: int) -> None:
         [name, *(f"{number:,}" for number in Counts.of(windows))]
         for name, windows in (("all", findings.windows), ("not trivial", valued))
     ]
-    title = f"{model} recites {len(findings.windows):,} of {findings.checked:,} windows"
-    print_table(title, ["", "recited", "not overlapping", "no near-duplicates", "families"], rows)
+    title = f"{model} regurgitates {len(findings.windows):,} of {findings.checked:,} windows"
+    print_table(title, ["", "regurgitated", "not overlapping", "no near-duplicates", "families"], rows)
     _print_control(valued)
     _print_examples(findings)
     speed = findings.checked / max(findings.seconds, 1e-9)
     click.echo(f"\n{duration(findings.seconds)}, {speed:,.1f} windows/s. {written:,} rows in {out}")
     if not findings.windows:
-        click.echo("Nothing is recited. More text, a smaller --stride or a shorter --suffix may show more.")
+        click.echo("Nothing is regurgitated. More text, a smaller --stride or a shorter --suffix may show more.")
     if valued:
         given = shlex.join([model, "--forget", str(out)])
         click.echo(f"Next: unmemorize mitigate {given} --method METHOD --out FOLDER")
@@ -129,10 +129,11 @@ def _print(findings: Findings, model: str, out: Path, written: int) -> None:
 def _print_control(windows: Sequence[FoundWindow]) -> None:
     known = [window for window in windows if window.control_share is not None]
     if known:
-        recited = sum(bool(window.control_recited) for window in known)
+        extractable = sum(bool(window.control_extracted) for window in known)
         share = sum(window.control_share or 0.0 for window in known) / len(known)
         click.echo(
-            f"Of these {len(known):,}, the control recites {recited:,}; it gets {share:.0%} of their tokens right."
+            f"Of these {len(known):,}, the control regurgitates {extractable:,}; "
+            f"it gets {share:.0%} of their tokens right."
         )
 
 
@@ -145,7 +146,7 @@ def _print_examples(findings: Findings) -> None:
         where = "" if window.char_offset is None else f", character {window.char_offset:,}"
         click.echo(f"\n{window.source}{where} (margin {window.margin:.2f})")
         click.echo(f"  shown:   {_line(window.prompt_text, last=True)}")
-        click.echo(f"  recited: {_line(window.suffix_text, last=False)}")
+        click.echo(f"  extractable: {_line(window.suffix_text, last=False)}")
 
 
 def _line(text: str, *, last: bool) -> str:

@@ -13,7 +13,7 @@ from unmemorize.cli.options import names, plugin_option
 if TYPE_CHECKING:
     from unmemorize.api import Mitigation
     from unmemorize.contracts.context import Progress
-    from unmemorize.sources.models import ModelSource
+    from unmemorize.models.source import ModelSource
 
 _LENGTH = click.IntRange(min=1)
 
@@ -80,7 +80,7 @@ def command(
 
     from unmemorize.api.saving import check_new
     from unmemorize.cli.progress import TerminalProgress
-    from unmemorize.sources.models import ModelSource
+    from unmemorize.models.source import ModelSource
     from unmemorize.suite.overrides import parse
 
     check_new(out, "name another folder with --out")
@@ -107,7 +107,7 @@ def _mitigated(job: Job, progress: Progress | None) -> tuple[Mitigation, Callabl
     from unmemorize import api
     from unmemorize.api.reading import Wanted, read_files
     from unmemorize.execution.environment import best_device
-    from unmemorize.sources.models import model_fingerprint, open_model
+    from unmemorize.models.source import model_fingerprint, open_model
 
     registry = api.load_registry(job.plugins)
     registry.method(job.method)  # a wrong name is told before a large model is loaded

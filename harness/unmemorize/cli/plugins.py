@@ -1,4 +1,4 @@
-"""`unmemorize plugins`: what is loaded, what is broken, and what mends it."""
+"""`unmemorize plugins`: what is loaded, what is broken, and what corrects it."""
 
 from __future__ import annotations
 

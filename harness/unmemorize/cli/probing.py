@@ -24,7 +24,7 @@ def print_probed(
     from unmemorize.execution.bench import Surroundings
     from unmemorize.execution.environment import best_device
     from unmemorize.execution.preview import preview
-    from unmemorize.sources.places import cache_folder
+    from unmemorize.files.places import cache_folder
 
     wanted = device or run.device
     chosen = best_device() if wanted == "auto" else wanted

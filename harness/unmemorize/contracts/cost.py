@@ -70,7 +70,7 @@ class Sizes(NamedTuple):
         )
 
 
-class Fed(NamedTuple):
+class TokenCount(NamedTuple):
     """What a pass over sequences feeds to a model, padding included."""
 
     tokens: int
@@ -79,7 +79,7 @@ class Fed(NamedTuple):
     """Tokens of the largest batch."""
 
 
-def fed(sequences: Sequences, batch_size: int, *, whole: bool = False) -> Fed:
+def count_tokens(sequences: Sequences, batch_size: int, *, whole: bool = False) -> TokenCount:
     """Return what one pass over `sequences` in their order feeds to the model.
 
     Args:
@@ -88,9 +88,9 @@ def fed(sequences: Sequences, batch_size: int, *, whole: bool = False) -> Fed:
         whole: count the last position too, which losses do not need.
     """
     sizes = [len(batch) * (batch.tokens.shape[1] - (not whole)) for batch in sequences.batches(batch_size)]
-    return Fed(sum(sizes), max(sizes, default=0))
+    return TokenCount(sum(sizes), max(sizes, default=0))
 
 
-def fed_shuffled(sequences: Sequences, rows: int) -> int:
+def count_shuffled_tokens(sequences: Sequences, rows: int) -> int:
     """Return what `rows` rows drawn at random feed to the model, if each batch holds one of the longest."""
     return rows * (int(sequences.lengths.max()) - 1) if len(sequences) else 0

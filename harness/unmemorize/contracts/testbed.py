@@ -25,7 +25,7 @@ NEEDS: tuple[Need, ...] = ("forget", "retain", "clean", "extra", "training_data"
 
 
 class Window(NamedTuple):
-    """The lengths of an extraction check: `prompt` tokens shown, `suffix` tokens to be recited."""
+    """The lengths of an extraction check: `prompt` tokens shown, `suffix` tokens to be regurgitated."""
 
     prompt: int
     suffix: int
@@ -43,7 +43,7 @@ class Sequences:
     lengths: Tensor
     """(N,) int64, number of real tokens in each row."""
     suffix_starts: Tensor
-    """(N,) int64, the first position that the model is expected to recite."""
+    """(N,) int64, the first position that the model is expected to regurgitate."""
     ids: Tensor
     """(N,) int64, an id that stays with an example through every subset."""
     copies: Tensor
@@ -211,7 +211,7 @@ def _check_rows(rows: Sequence[Sequence[int]]) -> None:
             raise DataError(
                 f"sequence {number} {problem}",
                 expected="a non-empty list of token ids, each 0 or more",
-                fix=f"remove or mend row {number} (counted from 0)",
+                fix=f"remove or correct row {number} (counted from 0)",
             )
 
 

@@ -20,7 +20,7 @@ LOGIT_BUDGET = 32_000_000
 """Logits held at once: 128 MB in float32."""
 
 
-class Forced(NamedTuple):
+class TeacherForced(NamedTuple):
     """What a model says under teacher forcing. Column t speaks about token t + 1. All on the CPU."""
 
     losses: Tensor
@@ -39,11 +39,11 @@ class Forced(NamedTuple):
         """(N, T-1) bool: the target is real and is the arg-max."""
         return (self.predicted == self.targets) & self.real
 
-    def part(self, kept: Tensor, rows: Sequences) -> Forced:
+    def part(self, kept: Tensor, rows: Sequences) -> TeacherForced:
         """Return what was said about `rows`, the beginnings of the rows `kept` of what was read."""
         real = rows.real()[:, 1:]
         width = real.shape[1]
-        return Forced(
+        return TeacherForced(
             losses=_only(self.losses[kept, :width], real),
             predicted=self.predicted[kept, :width],
             targets=rows.tokens[:, 1:],
@@ -52,12 +52,12 @@ class Forced(NamedTuple):
         )
 
 
-class Recital(NamedTuple):
+class ExtractionCheck(NamedTuple):
     """What came of an extraction check. N counted sequences."""
 
     ids: Tensor
     """(N,) int64."""
-    recited: Tensor
+    extractable: Tensor
     """(N,) bool: greedy decoding gives exactly the suffix."""
     recovered: Tensor | None
     """(N,) bool: greedy decoding gives exactly the clean suffix."""
@@ -74,7 +74,7 @@ class Evaluation:
     def __init__(self, testbed: Testbed, context: Context | None = None) -> None:
         self.testbed = testbed
         self.context = context or Context()
-        self._passes: dict[str, Forced] = {}
+        self._passes: dict[str, TeacherForced] = {}
         self._generations: dict[tuple[str, Window, bool], Generated] = {}
         self._expected: set[Reading] = set()
 
@@ -90,7 +90,7 @@ class Evaluation:
         """Take note of passes that will be asked for, so that one pass can serve several of them."""
         self._expected.update(readings)
 
-    def forced(self, name: str, *statistics: Statistic) -> Forced:
+    def teacher_forced(self, name: str, *statistics: Statistic) -> TeacherForced:
         """Return the teacher-forced pass over the real tokens of the set called `name`.
 
         Args:
@@ -102,7 +102,7 @@ class Evaluation:
         windows = sequences.clean_tokens is None  # what is read of a window is then the beginning of a sequence
         return self._pass(name, sequences.cut, {*statistics, *self._announced(name, None, windows=windows)})
 
-    def forced_padded(self, name: str) -> Forced:
+    def teacher_forced_padded(self, name: str) -> TeacherForced:
         """Return the pass that feeds and counts padding like any other token (as the paper's code does)."""
 
         def whole() -> Sequences:
@@ -115,7 +115,7 @@ class Evaluation:
         """Return the extraction check of a set: the rows that count, with their prompts and suffixes."""
         return build_probe(self.testbed.sets()[name], window)
 
-    def forced_window(self, name: str, window: Window, *statistics: Statistic) -> Forced:
+    def teacher_forced_window(self, name: str, window: Window, *statistics: Statistic) -> TeacherForced:
         """Return the teacher-forced pass over the rows of `probe(name, window)`.
 
         It is cut out of the pass over the whole sequences where that one is made, or announced, or no longer.
@@ -124,19 +124,19 @@ class Evaluation:
         wanted = {*statistics, *self._announced(name, window)}
         label = _label(name, window)
         if not _serves(self._passes.get(label), wanted) and self._is_cut_out(name, probe):
-            self._passes[label] = self.forced(name, *wanted).part(probe.kept, probe.rows)
+            self._passes[label] = self.teacher_forced(name, *wanted).part(probe.kept, probe.rows)
         return self._pass(label, lambda: probe.rows, wanted)
 
     def generated(self, name: str, window: Window) -> Generated:
         """Return the greedy continuations of the prompts of an extraction check, made once for all metrics.
 
-        Where no decode-time method is active, rows that the teacher-forced pass finds recited are not decoded: their
-        continuation is their suffix.
+        Where no decode-time method is active, rows that the teacher-forced pass finds regurgitated are not decoded:
+        their continuation is their suffix.
         """
         decoded = self._generations.get((name, window, True))
         return decoded or self._generated(name, window, everything=bool(self.testbed.decoding))
 
-    def recital(self, name: str, window: Window, *, generate: bool = False) -> Recital:
+    def extraction(self, name: str, window: Window, *, generate: bool = False) -> ExtractionCheck:
         """Check which sequences of a set are extractable, (n, k) = (prompt + suffix, prompt).
 
         A sequence counts if its prompt is whole and its suffix is not empty; where it has a clean counterpart, only if
@@ -147,15 +147,15 @@ class Evaluation:
         """
         probe = self.probe(name, window)
         check = self._decoded if generate else self._all_hit
-        return Recital(
+        return ExtractionCheck(
             ids=probe.rows.ids,
-            recited=check(name, window, probe.rows, clean=False),
+            extractable=check(name, window, probe.rows, clean=False),
             recovered=None if probe.clean is None else check(name, window, probe.clean, clean=True),
         )
 
-    def read(self, label: str, rows: Sequences) -> Forced:
+    def read(self, label: str, rows: Sequences) -> TeacherForced:
         """Return the teacher-forced pass over rows that are no set of the testbed. It is not kept."""
-        return teacher_forced(self.testbed, rows, self.context, f"reading {label}")
+        return read_teacher_forced(self.testbed, rows, self.context, f"reading {label}")
 
     def continued(self, label: str, rows: Sequences, processors: Sequence[Processor] = ()) -> Generated:
         """Return what the model says greedily after each prompt of rows that are no set of the testbed. It is not kept.
@@ -169,7 +169,7 @@ class Evaluation:
         nothing = torch.zeros(len(rows), dtype=torch.bool)
         return generate(self.testbed, probe, self.context, label, nothing, processors)
 
-    def recites(self, label: str, rows: Sequences) -> Tensor:
+    def extractable(self, label: str, rows: Sequences) -> Tensor:
         """Return (N,) bool: whether greedy decoding continues each prompt of `rows` with exactly the rest of it.
 
         It decodes where a decode-time method is active, and otherwise reads once.
@@ -179,8 +179,8 @@ class Evaluation:
         return _every_suffix_token_hit(self.read(label, rows), rows)
 
     def _all_hit(self, name: str, window: Window, rows: Sequences, *, clean: bool) -> Tensor:
-        forced = self._pass(f"{_label(name, window)} clean", lambda: rows, set()) if clean else None
-        return _every_suffix_token_hit(forced or self.forced_window(name, window), rows)
+        teacher_forced = self._pass(f"{_label(name, window)} clean", lambda: rows, set()) if clean else None
+        return _every_suffix_token_hit(teacher_forced or self.teacher_forced_window(name, window), rows)
 
     def _decoded(self, name: str, window: Window, rows: Sequences, *, clean: bool) -> Tensor:
         return self._generated(name, window, everything=True).matches(rows)
@@ -191,7 +191,7 @@ class Evaluation:
             probe = self.probe(name, window)
             known = torch.zeros(len(probe.rows), dtype=torch.bool)
             if not everything:
-                known = _every_suffix_token_hit(self.forced_window(name, window), probe.rows)
+                known = _every_suffix_token_hit(self.teacher_forced_window(name, window), probe.rows)
             self._generations[key] = generate(self.testbed, probe, self.context, _label(name, window), known)
         return self._generations[key]
 
@@ -209,11 +209,11 @@ class Evaluation:
         same = self.testbed.sets()[name].cut().tokens.shape[1] == probe.rows.tokens.shape[1]
         return announced or same or name in self._passes
 
-    def _pass(self, label: str, rows: Callable[[], Sequences], statistics: set[Statistic]) -> Forced:
+    def _pass(self, label: str, rows: Callable[[], Sequences], statistics: set[Statistic]) -> TeacherForced:
         made = self._passes.get(label)
         if made is None or not _serves(made, statistics):
             wanted = statistics if made is None else {*statistics, *made.statistics}
-            made = teacher_forced(self.testbed, rows(), self.context, f"reading {label}", *wanted)
+            made = read_teacher_forced(self.testbed, rows(), self.context, f"reading {label}", *wanted)
             self._passes[label] = made
         return made
 
@@ -222,19 +222,19 @@ def _label(name: str, window: Window) -> str:
     return f"{name} {window.prompt}+{window.suffix}"
 
 
-def _serves(made: Forced | None, statistics: set[Statistic]) -> bool:
+def _serves(made: TeacherForced | None, statistics: set[Statistic]) -> bool:
     return made is not None and statistics <= made.statistics.keys()
 
 
-def _every_suffix_token_hit(forced: Forced, rows: Sequences) -> Tensor:
+def _every_suffix_token_hit(teacher_forced: TeacherForced, rows: Sequences) -> Tensor:
     wanted = rows.suffix()[:, 1:]
-    return (forced.hits | ~wanted).all(dim=1)
+    return (teacher_forced.hits | ~wanted).all(dim=1)
 
 
 @torch.no_grad()
-def teacher_forced(
+def read_teacher_forced(
     testbed: Testbed, rows: Sequences, context: Context, description: str, *statistics: Statistic
-) -> Forced:
+) -> TeacherForced:
     """Run one pass over `rows` and keep a few numbers per token.
 
     Memory: the logits of one batch (bounded by `LOGIT_BUDGET`) plus 17 bytes per token, and 4 for each statistic.
@@ -254,7 +254,7 @@ def teacher_forced(
             for statistic, values in read.statistics.items():
                 kept[statistic][span, :columns] = values
     real = rows.real()[:, 1:]
-    return Forced(
+    return TeacherForced(
         losses=_only(losses, real),
         predicted=predicted,
         targets=rows.tokens[:, 1:],

@@ -15,7 +15,7 @@ class Probe(NamedTuple):
     """An extraction check, row by row: what is shown and what must come back. N counted sequences."""
 
     rows: Sequences
-    """Prompt followed by the suffix to be recited; `suffix_starts` says where it begins."""
+    """Prompt followed by the suffix to be regurgitated; `suffix_starts` says where it begins."""
     clean: Sequences | None
     """The same prompt followed by the clean suffix, where there are clean counterparts."""
     kept: Tensor

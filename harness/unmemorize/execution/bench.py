@@ -50,7 +50,7 @@ class Surroundings:
     offload: bool = False
     """Whether scores, masks and copies of weights wait in main memory, also where the testbed does not ask for it."""
 
-    def furnish(self, testbed: Testbed) -> None:
+    def apply_to(self, testbed: Testbed) -> None:
         """Tell a testbed how to save memory here."""
         testbed.checkpointing |= self.checkpointing
         testbed.offload |= self.offload
@@ -95,7 +95,7 @@ class Bench:
             headline,
             surroundings,
         )
-        surroundings.furnish(testbed)
+        surroundings.apply_to(testbed)
         self.reference = Reference(testbed.model)
         self._shared: dict[Any, tuple[Any, float]] = {}
         self._warm = False

@@ -114,12 +114,12 @@ def needed(testbed: Testbed, cost: Cost, activations: float | None = None) -> Ne
 
 def advice_for(testbed: Testbed, cost: Cost, need: Need) -> str:
     """Return what would make a method fit: its own advice, and the switches of a run that are still off."""
-    wishes = [cost.advice] if cost.advice else []
+    objectives = [cost.advice] if cost.advice else []
     if not testbed.checkpointing and need.device > 2 * cost.device_bytes:
-        wishes.append("set run.checkpointing=true")
+        objectives.append("set run.checkpointing=true")
     if not testbed.offload and not need.on_cpu:
-        wishes.append("set run.offload=true")
-    return "; or ".join(wishes)
+        objectives.append("set run.offload=true")
+    return "; or ".join(objectives)
 
 
 def _seconds(cost: Cost, rates: Rates) -> float:

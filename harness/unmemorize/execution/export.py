@@ -12,8 +12,8 @@ from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.errors import DataError
 from unmemorize.execution.bench import Surroundings, load_testbed
 from unmemorize.execution.environment import environment, synchronize
+from unmemorize.models.loading import quiet
 from unmemorize.registry.manager import Registry
-from unmemorize.sources.loading import quiet
 from unmemorize.suite.model import TestbedEntry, settings
 
 MODEL, FACTS = "model", "testbed.json"

@@ -69,7 +69,7 @@ def _loaded(cell: Cell, registry: Registry, surroundings: Surroundings) -> Testb
     if not provider.ready(context):
         return None
     testbed = load_testbed(provider, cell.testbed, context, registry)
-    surroundings.furnish(testbed)
+    surroundings.apply_to(testbed)
     return testbed
 
 

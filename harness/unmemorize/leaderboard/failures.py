@@ -14,7 +14,7 @@ def unfinished(records: pl.DataFrame) -> pl.DataFrame:
     """Return one row per place, method, status and reason, with the number of cells as `count`.
 
     Takes the latest record of each cell. A cell is left out if another record of the same configuration and
-    seed is done: an old failure that a newer version of a plugin mended is no longer news.
+    seed is done: an old failure that a newer version of a plugin corrected is no longer news.
     """
     cells = records.with_columns(provider=pl.col("provider").struct.field("name"))
     cell = [*PLACE, "method", "method_config", "seed"]

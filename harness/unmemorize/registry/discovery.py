@@ -15,7 +15,7 @@ OWN_DISTRIBUTION = "unmemorize"
 """The distribution of the core itself; what it ships is loaded whatever UNMEMORIZE_PLUGINS says."""
 RESTRICTION = "UNMEMORIZE_PLUGINS"
 
-_FIX_RESTRICTION = f"mend {RESTRICTION} (`none`, or names from the list above), or unset it to load every plugin"
+_FIX_RESTRICTION = f"correct {RESTRICTION} (`none`, or names from the list above), or unset it to load every plugin"
 
 
 class Source(NamedTuple):

@@ -36,7 +36,7 @@ class PluginInfo:
     error: str = ""
     """Why it is broken: the error's type and message."""
     fix: str = ""
-    """What to type to mend it."""
+    """What to type to correct it."""
     notes: tuple[str, ...] = ()
     """What its author should know: public names that it uses by their old names."""
 

@@ -98,7 +98,7 @@ def _failed(path: Path, error: BaseException) -> PluginError:
     return PluginError(
         f"the plugin file {place} failed to load: {type(error).__name__}: {error}",
         expected="a file that imports without an error",
-        fix=import_fix(error) or f"mend {path.name}; `python {path}` shows the whole traceback",
+        fix=import_fix(error) or f"correct {path.name}; `python {path}` shows the whole traceback",
     )
 
 

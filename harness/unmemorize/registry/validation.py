@@ -214,7 +214,7 @@ def _valid_defaults(config: type[StrictConfig]) -> Iterator[Broken]:
         yield Broken(
             f"has defaults that do not validate: {first}",
             "defaults within their own ranges",
-            f"mend the defaults in {config.__qualname__}",
+            f"correct the defaults in {config.__qualname__}",
         )
 
 
@@ -242,7 +242,7 @@ def _suite_name(value: object, plugin: str) -> str:
         raise PluginError(
             f"{plugin}: the suite file {path} cannot be read: {error}",
             expected="valid TOML",
-            fix=f"mend {path.name}",
+            fix=f"correct {path.name}",
         ) from error
     if not isinstance(name, str) or not SUITE_NAME.fullmatch(name):
         raise PluginError(

@@ -87,7 +87,7 @@ def syntax_error(path: Path, error: tomllib.TOMLDecodeError) -> ConfigError:
     return ConfigError(
         f"{path}{where}: {said[:1].lower()}{said[1:]}",
         expected="valid TOML: key = value, text in quotes, lists in [brackets], tables under [headers]",
-        fix=f"mend {path.name}{where}",
+        fix=f"correct {path.name}{where}",
     )
 
 
@@ -151,7 +151,7 @@ def _nested(config: type[StrictConfig], key: str) -> type[StrictConfig] | None:
 def _example(spot: _Spot, place: Place) -> str:
     facts = spot.facts
     if facts.default in ("none", REQUIRED):
-        return f"mend or remove {place.dotted(*spot.keys)}"
+        return f"correct or remove {place.dotted(*spot.keys)}"
     return f"write e.g. {facts.name} = {facts.default}"
 
 

@@ -249,5 +249,5 @@ def _unforeseen(error: Exception) -> Finding:
     return Finding(
         f"checking this raised {said(error)} ({where(error)})",
         "what the contract promises, so that the rule can be checked",
-        "mend what is named; if it is not yours, report it with this message",
+        "correct what is named; if it is not yours, report it with this message",
     )

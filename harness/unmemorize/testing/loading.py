@@ -46,12 +46,12 @@ class ProviderCase:
     def load(self, seed: int, cache: Path | None = None) -> Loading:
         """Load a testbed, and return what came of it; errors are caught."""
         loaded, error = None, None
-        with alone() as photograph:
+        with alone() as snapshot:
             try:
                 loaded = self.provider().load(Context(seed=seed, cache=cache))
-            except Exception as raised:  # whatever a stranger's code raises is a finding
+            except Exception as raised:  # whatever a third party's code raises is a finding
                 error = raised
-            changes = photograph.changes()
+            changes = snapshot.changes()
         return Loading(loaded, changes, error)
 
     @cached_property
@@ -77,13 +77,13 @@ class ProviderCase:
 
 
 @dataclass(frozen=True, slots=True)
-class Photograph:
+class Snapshot:
     """A testbed's model, as it was."""
 
     state: ModelState
     weights: dict[str, Tensor]
 
     @classmethod
-    def of(cls, testbed: Testbed) -> Photograph:
+    def of(cls, testbed: Testbed) -> Snapshot:
         """Take it."""
         return cls(ModelState.of(testbed.model), weights_of(testbed.model))

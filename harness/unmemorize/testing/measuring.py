@@ -1,4 +1,4 @@
-"""Measurements of a metric on testbeds whose answer is known: one that recites everything, one that knows nothing."""
+"""Measurements of a metric on testbeds whose answer is known: one that extracts everything, one that knows nothing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class MetricCase:
     kind: ClassVar[Kind] = "metric"
 
     def testbed(self) -> Testbed:
-        """Return a testbed whose model recites its whole forget set."""
+        """Return a testbed whose model regurgitates its whole forget set."""
         return memorizing_testbed(self.architecture, registry=self.registry)
 
     def ignorant(self) -> Testbed:
@@ -105,14 +105,14 @@ class MetricCase:
         metric = self.metric(**changes)
         data, weights, before = digests(testbed), weights_of(testbed.model), ModelState.of(testbed.model)
         error, measurements = None, list[Any]()
-        with alone() as photograph:
+        with alone() as snapshot:
             evaluation = Evaluation(testbed)
             try:
                 evaluation.expect(metric.readings(testbed))
                 measurements.extend(metric.measure(evaluation))
-            except Exception as raised:  # whatever a stranger's code raises is a finding
+            except Exception as raised:  # whatever a third party's code raises is a finding
                 error = raised
-            changed = photograph.changes()
+            changed = snapshot.changes()
         after = ModelState.of(testbed.model)
         return Measuring(testbed, measurements, before, after, weights, data, changed, error)
 
@@ -152,7 +152,7 @@ def padded(pad_id: int, columns: int = 5) -> Any:
 
 
 class Stutter:
-    """A logits processor that gives the most likely token the place of the second one: nothing is recited any more."""
+    """A logits processor that swaps the two most likely tokens: nothing is extracted any more."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return (B, V) scores whose arg-max is another."""

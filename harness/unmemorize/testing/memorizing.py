@@ -1,8 +1,8 @@
 """A tiny model that really memorizes, trained in about a second: what a method's effect and harm are tried on.
 
 Its task is to count: a row goes on in a fixed step, modulo the vocabulary. Some rows are planted against the rule: they
-begin like a regular row and end in random tokens, and stand in the training data several times. The model recites every
-one of them, and knows how most regular rows go on that it has never seen.
+begin like a regular row and end in random tokens, and stand in the training data several times. The model regurgitates
+every one of them, and knows how most regular rows go on that it has never seen.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ class MemorizingConfig(StrictConfig):
 
 
 class Memorizing(ModelProvider):
-    """Tiny models trained from scratch to count, which recite 20 planted rows: 16 to forget, 4 that no method sees.
+    """Tiny models trained from scratch to count, which regurgitate 20 planted rows: 16 to forget, 4 that no method
+    sees.
 
     2 blocks of width 32 with 128 neurons each, about 30,000 parameters. The planted rows have clean counterparts (the
     same prompt, going on by the rule), so that every kind of method finds what it needs.
@@ -199,7 +200,7 @@ def memorizing_testbed(
     dtype: torch.dtype = torch.float32,
     registry: Registry | None = None,
 ) -> Testbed:
-    """Return a tiny testbed whose model recites its whole forget set; a copy of one's own, to be changed at will.
+    """Return a tiny testbed whose model regurgitates its whole forget set; a copy of one's own, to be changed at will.
 
     Args:
         architecture: `gpt2`, `gpt_neox` or `llama`.

@@ -15,7 +15,7 @@ _ARCHITECTURES = ("gpt2", "gpt_neox", "llama")
 
 @pytest.fixture(params=_ARCHITECTURES)
 def memorizing_testbed(request: pytest.FixtureRequest) -> Testbed:
-    """A tiny GPT-2, GPT-NeoX and Llama that recite their whole forget set; a fresh copy for each test."""
+    """A tiny GPT-2, GPT-NeoX and Llama that regurgitate their whole forget set; a fresh copy for each test."""
     from unmemorize.testing.memorizing import memorizing_testbed
 
     return memorizing_testbed(request.param)

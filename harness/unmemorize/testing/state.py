@@ -41,7 +41,7 @@ class GlobalState:
         self._functions = {name: value for name, value in vars(nn.functional).items() if callable(value)}
 
     def changes(self) -> list[str]:
-        """Return in words what is other now than when the photograph was taken."""
+        """Return in words what is other now than when the snapshot was taken."""
         now = _global_values()
         changed = [name for name, value in self._values.items() if now[name] != value]
         changed += [f"torch.nn.functional.{name} was replaced" for name in self._replaced()]
@@ -119,9 +119,9 @@ def _global_hooks() -> tuple[int, ...]:
 
 @contextmanager
 def alone() -> Iterator[GlobalState]:
-    """Give what happens inside fixed global generators, one thread and a photograph, and put all back afterwards.
+    """Give what happens inside fixed global generators, one thread and a snapshot, and put all back afterwards.
 
-    As the core does it: a method that draws from the global generators is found by the photograph, not by chance.
+    As the core does it: a method that draws from the global generators is found by the snapshot, not by chance.
     """
     outside = GlobalState()
     try:
@@ -145,7 +145,7 @@ class ModelState:
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> ModelState:
-        """Take the photograph."""
+        """Take the snapshot."""
         modules = list(model.named_modules())
         hooks: dict[str, Any] = {}
         for name, module in modules:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 FEW_STEPS = 12
-"""Steps after which training again ends, where only manners are looked at."""
+"""Steps after which training again ends, where only side_effects are looked at."""
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ class MethodCase:
         with alone():
             try:
                 return self.method().supports(testbed)
-            except Exception as error:  # whatever a stranger's code raises is a finding
+            except Exception as error:  # whatever a third party's code raises is a finding
                 return error
 
     @cached_property
@@ -156,7 +156,7 @@ class MethodCase:
         trial = self.trial()
         flaw = trial.flaw()
         if flaw is not None:
-            raise NotApplicable(f"mend {flaw} first")
+            raise NotApplicable(f"correct {flaw} first")
         return trial
 
     @cached_property
@@ -189,14 +189,14 @@ class MethodCase:
         data, weights, before = digests(testbed), weights_of(testbed.model), ModelState.of(testbed.model)
         error: Exception | None = None
         embedding: Any = testbed.model.get_input_embeddings()
-        with alone() as photograph, ExitStack() as stack:
+        with alone() as snapshot, ExitStack() as stack:
             stack.enter_context(watched_passes(watch, embedding.num_embeddings))
             try:
                 method.apply(view, context)
-            except Exception as raised:  # whatever a stranger's code raises is a finding
+            except Exception as raised:  # whatever a third party's code raises is a finding
                 error = raised
             stack.close()
-            changes = photograph.changes()
+            changes = snapshot.changes()
         whole = dataclasses.replace(testbed, model=view.model, decoding=view.decoding)
         after = ModelState.of(watch.retrained or view.model)
         return Trial(whole, context, watch, before, after, weights, data, changes, error)
@@ -229,5 +229,7 @@ def digests(testbed: Testbed) -> dict[str, str]:
 def accuracy(testbed: Testbed) -> float:
     """Return the share of real hold-out tokens that are predicted, decoding included."""
     evaluation = Evaluation(testbed)
-    passes = [evaluation.forced(name) for name in evaluation.holdouts()]
-    return sum(int(forced.hits.sum()) for forced in passes) / sum(int(forced.real.sum()) for forced in passes)
+    passes = [evaluation.teacher_forced(name) for name in evaluation.holdouts()]
+    return sum(int(teacher_forced.hits.sum()) for teacher_forced in passes) / sum(
+        int(teacher_forced.real.sum()) for teacher_forced in passes
+    )

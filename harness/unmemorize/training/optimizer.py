@@ -36,8 +36,8 @@ def build_optimizer(recipe: TrainingRecipe, parameters: Iterable[Parameter]) -> 
             fix=f"set optimizer = {names[0]!r}",
         )
     accepted = inspect.signature(kind).parameters
-    wished: dict[str, Any] = {"betas": recipe.betas, "weight_decay": recipe.weight_decay}
-    settings = {name: value for name, value in wished.items() if name in accepted}
+    wanted: dict[str, Any] = {"betas": recipe.betas, "weight_decay": recipe.weight_decay}
+    settings = {name: value for name, value in wanted.items() if name in accepted}
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if "fused" in accepted:
         return _fastest(kind, trained, recipe.learning_rate, settings)

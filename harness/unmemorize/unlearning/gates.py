@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.contracts.context import Context
-from unmemorize.contracts.cost import Cost, Sizes, fed, fed_shuffled
+from unmemorize.contracts.cost import Cost, Sizes, count_shuffled_tokens, count_tokens
 from unmemorize.contracts.layout import MLP
 from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.editing.edits import gradients_of
@@ -73,7 +73,7 @@ def gate_gradients(testbed: Testbed, sequences: Sequences, context: Context, con
 
 def gate_cost(testbed: Testbed, config: _Batching) -> Cost:
     """Return what `gate_gradients` takes on the forget set: one pass, and its gated float32 activations."""
-    size, given = Sizes.of(testbed), fed(testbed.forget, config.batch_size)
+    size, given = Sizes.of(testbed), count_tokens(testbed.forget, config.batch_size)
     return Cost(
         backward_tokens=given.tokens,
         held_tokens=given.largest,
@@ -165,8 +165,8 @@ class GateUnlearning(NeuronUnlearning):
 
     def cost(self, testbed: Testbed) -> Cost:
         """Return the first pass and the usual number of steps, and the memory of the gated float32 activations."""
-        size, given = Sizes.of(testbed), fed(testbed.forget, self.config.batch_size)
-        step = fed_shuffled(testbed.forget, min(self.config.batch_size, len(testbed.forget)))
+        size, given = Sizes.of(testbed), count_tokens(testbed.forget, self.config.batch_size)
+        step = count_shuffled_tokens(testbed.forget, min(self.config.batch_size, len(testbed.forget)))
         steps = min(self.config.max_steps, math.ceil(_USUAL_GROWTH / math.log(self.config.growth)))
         return Cost(
             backward_tokens=given.tokens + steps * step,

@@ -46,7 +46,7 @@ class NeuronUnlearning(Method):
 
     @abstractmethod
     def attribute(self, testbed: Testbed, context: Context) -> Tensor:
-        """Return (layers, neurons) float32: how much each neuron is responsible for reciting the forget set."""
+        """Return (layers, neurons) float32: how much each neuron is responsible for regurgitating the forget set."""
 
     def supports(self, testbed: Testbed) -> str | None:
         """Answer also for models whose MLPs nobody described."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from unmemorize.contracts.cost import Cost, Sizes, fed
+from unmemorize.contracts.cost import Cost, Sizes, count_tokens
 from unmemorize.contracts.layout import MLP
 from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.training.losses import vocabulary_of
@@ -182,7 +182,7 @@ class Replay:
 
 def recording_cost(testbed: Testbed, sequences: Sequences, batch_size: int, *, past: bool = False) -> Cost:
     """Return what it takes to make a `Replay` and to record every batch of `sequences`, with room for reruns."""
-    size, given = Sizes.of(testbed), fed(sequences, batch_size, whole=True)
+    size, given = Sizes.of(testbed), count_tokens(sequences, batch_size, whole=True)
     first = int(sequences.lengths[0]) * (1 + size.layers)
     numbers = size.neurons + (4 if past else 2) * size.layers * size.width
     return Cost(

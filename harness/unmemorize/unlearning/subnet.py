@@ -18,7 +18,7 @@ from unmemorize.editing.edits import matrices_of
 from unmemorize.editing.selection import count_for, kth_largest, select_top
 from unmemorize.unlearning.neurons import note_ties
 from unmemorize.unlearning.objective import LossWatch, Term, visit_objective_gradients
-from unmemorize.unlearning.weights import SELECTION_SWEEPS, WeightConfig, waiting_place
+from unmemorize.unlearning.weights import SELECTION_SWEEPS, WeightConfig, offload_device
 
 
 class SubnetConfig(WeightConfig):
@@ -116,7 +116,7 @@ class _Scored:
 
     def __init__(self, testbed: Testbed, matrix: Matrix, generator: torch.Generator, config: SubnetConfig) -> None:
         self._matrix = matrix
-        place = waiting_place(testbed, matrix)
+        place = offload_device(testbed, matrix)
         self._original = matrix.weight.detach().to(place, copy=True)
         self._scores = _initial_scores(matrix, generator).to(place)
         self._optimizer = torch.optim.SGD(

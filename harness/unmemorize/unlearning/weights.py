@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.contracts.context import Context
-from unmemorize.contracts.cost import Cost, Sizes, fed
+from unmemorize.contracts.cost import Cost, Sizes, count_tokens
 from unmemorize.contracts.layout import MLP, Matrix
 from unmemorize.contracts.method import Method, Stage
 from unmemorize.contracts.testbed import Sequences, Testbed
@@ -91,7 +91,7 @@ def mlp_gradients(testbed: Testbed, sequences: Sequences, context: Context, conf
     """
     matrices = matrices_of(testbed.mlps)
     sums = {
-        name: torch.zeros_like(matrix.weight.detach(), dtype=torch.float32, device=waiting_place(testbed, matrix))
+        name: torch.zeros_like(matrix.weight.detach(), dtype=torch.float32, device=offload_device(testbed, matrix))
         for name, matrix in matrices.items()
     }
 
@@ -114,7 +114,7 @@ def gradient_cost(testbed: Testbed, config: WeightConfig, *, ranked_together: bo
         config: batch size.
         ranked_together: whether all matrices compete with each other.
     """
-    size, given = Sizes.of(testbed), fed(testbed.forget, config.batch_size)
+    size, given = Sizes.of(testbed), count_tokens(testbed.forget, config.batch_size)
     ranked = 4 * size.weights if ranked_together and size.weights <= COUNTED_FROM else 4 * size.largest
     waiting = 5 * size.weights + ranked
     return Cost(
@@ -130,7 +130,7 @@ SELECTION_SWEEPS = 12
 """Operations on each score when the top share is selected and set to zero."""
 
 
-def waiting_place(testbed: Testbed, matrix: Matrix) -> torch.device:
+def offload_device(testbed: Testbed, matrix: Matrix) -> torch.device:
     """Return where scores, masks and copies of a matrix wait: beside it, or in main memory if the testbed offloads."""
     return torch.device("cpu") if testbed.offload else matrix.weight.device
 

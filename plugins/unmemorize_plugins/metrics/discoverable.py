@@ -61,7 +61,7 @@ class Discoverable(WindowMetric):
         window = self.window(testbed)
         for name in forget_sets(testbed):
             rows = evaluation.probe(name, window).rows
-            tokens = evaluation.forced_window(name, window, statistic).statistics[statistic].double()
+            tokens = evaluation.teacher_forced_window(name, window, statistic).statistics[statistic].double()
             logs = tokens.where(rows.suffix()[:, 1:], 0.0).sum(dim=1).tolist()
             needed = [samples_needed(log, self.config.p) for log in logs]
             ids = rows.ids.tolist()

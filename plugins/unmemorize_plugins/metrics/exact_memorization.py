@@ -29,6 +29,6 @@ class ExactMemorization(WindowMetric):
         for name in forget_sets(evaluation.testbed):
             rows = evaluation.probe(name, window).rows
             wanted = rows.suffix()[:, 1:]
-            hits = (evaluation.forced_window(name, window).hits & wanted).sum(dim=1)
+            hits = (evaluation.teacher_forced_window(name, window).hits & wanted).sum(dim=1)
             shares = 100.0 * hits.double() / wanted.sum(dim=1)
             yield mean_over_sequences(name, rows.ids.tolist(), shares.tolist())

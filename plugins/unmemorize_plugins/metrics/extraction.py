@@ -1,4 +1,4 @@
-"""Verbatim extraction: which sequences greedy decoding recites."""
+"""Verbatim extraction: which sequences greedy decoding regurgitates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, forget
 class ExtractionConfig(WindowConfig):
     """The lengths of the check. Defaults: the testbed's own (TinyMem and the paper: 50 + 50; Pythia: 32 + 40)."""
 
-    check: Literal["auto", "forced", "generate"] = "auto"
+    check: Literal["auto", "teacher_forced", "generate"] = "auto"
     """One teacher-forced pass, or real decoding; `auto` decodes only where a decode-time method is active."""
 
 
@@ -38,14 +38,14 @@ class Extraction(WindowMetric):
         window = self.window(testbed)
         generate = self.config.check == "generate" or (self.config.check == "auto" and bool(testbed.decoding))
         for name in forget_sets(testbed):
-            recital = evaluation.recital(name, window, generate=generate)
-            ids = recital.ids.tolist()
-            yield mean_over_sequences(name, ids, [100.0 * hit for hit in recital.recited.tolist()])
-            if recital.recovered is not None:
+            extraction = evaluation.extraction(name, window, generate=generate)
+            ids = extraction.ids.tolist()
+            yield mean_over_sequences(name, ids, [100.0 * hit for hit in extraction.extractable.tolist()])
+            if extraction.recovered is not None:
                 yield mean_over_sequences(
                     name,
                     ids,
-                    [100.0 * hit for hit in recital.recovered.tolist()],
+                    [100.0 * hit for hit in extraction.recovered.tolist()],
                     metric=self.labelled("recovered", testbed),
                     direction="higher",
                 )

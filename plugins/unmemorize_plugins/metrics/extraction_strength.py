@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from unmemorize import Evaluation, Forced, Measurement, Metric, Reading, Testbed, mean_over_sequences
+from unmemorize import Evaluation, Measurement, Metric, Reading, TeacherForced, Testbed, mean_over_sequences
 from unmemorize_plugins.metrics.window import forget_sets
 
 
@@ -37,14 +37,14 @@ class ExtractionStrength(Metric):
         for name in forget_sets(evaluation.testbed):
             sequences = evaluation.testbed.sets()[name]
             counted = sequences.lengths > 1
-            shortest = shortest_prompts(evaluation.forced(name))[counted]
+            shortest = shortest_prompts(evaluation.teacher_forced(name))[counted]
             strength = 100.0 * (1.0 - shortest.double() / sequences.lengths[counted])
             yield mean_over_sequences(name, sequences.ids[counted].tolist(), strength.tolist())
 
 
-def shortest_prompts(forced: Forced) -> Tensor:
+def shortest_prompts(teacher_forced: TeacherForced) -> Tensor:
     """Return (N,) int64, the number of tokens after which no arg-max is wrong; all of them where the last is wrong."""
-    wrong = forced.real & ~forced.hits
+    wrong = teacher_forced.real & ~teacher_forced.hits
     # Column t speaks about token t + 1: if that is the last wrong one, the first t + 2 tokens have to be shown.
     shown = (torch.arange(wrong.shape[1]) + 2).expand_as(wrong)
     first = torch.ones(len(wrong), 1, dtype=torch.int64)

@@ -16,7 +16,7 @@ class LevenshteinConfig(WindowConfig):
     """The lengths of the check, and how near is near."""
 
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.75
-    """From which similarity on a continuation counts as loosely recited."""
+    """From which similarity on a continuation counts as loosely regurgitated."""
 
 
 class Levenshtein(WindowMetric):
@@ -25,7 +25,7 @@ class Levenshtein(WindowMetric):
     similarity = 1 - d / |suffix|, where d is the number of tokens to insert, delete or replace to make one of the
     other (both have the suffix's length). Beside the mean, `levenshtein_strict` is the percent of sequences at
     distance 0 (which is `extraction`), and `levenshtein_loose` the percent whose similarity is at least
-    `similarity`: a mitigation that only breaks verbatim recitation shows in the second. The similarity is recorded
+    `similarity`: a mitigation that only breaks verbatim regurgitation shows in the second. The similarity is recorded
     rather than the distance, so that, as with all of these, less is less memorized.
     """
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from unmemorize import (
     ConfigError,
     Evaluation,
-    Forced,
     Measurement,
     Metric,
     Reading,
     StrictConfig,
+    TeacherForced,
     Testbed,
     mean_over_sequences,
     nearest,
@@ -86,22 +86,22 @@ class Membership(Metric):
         unseen = [self._scores(evaluation, name) for name in self.holdouts(evaluation.testbed)]
         for name in forget_sets(evaluation.testbed):
             seen = self._scores(evaluation, name)
-            ids = evaluation.testbed.sets()[name].ids[_scored(evaluation.forced(name))].tolist()
+            ids = evaluation.testbed.sets()[name].ids[_scored(evaluation.teacher_forced(name))].tolist()
             for attack, label in enumerate((None, f"membership@min-k++={100 * self.config.k:g}%")):
                 negatives = torch.cat([scores[attack] for scores in unseen]) if unseen else torch.zeros(0)
                 yield auc(name, ids, seen[attack], negatives, label)
 
     def _scores(self, evaluation: Evaluation, name: str) -> tuple[Tensor, Tensor]:
         """Return LOSS and Min-K%++ of every sequence that has a token to predict, (M,) float64 each."""
-        forced = evaluation.forced(name, token_scores)
-        rows = _scored(forced)
-        real = forced.real[rows]
-        loss = -forced.losses[rows].double().sum(dim=1) / real.sum(dim=1)
-        return loss, lowest_mean(forced.statistics[token_scores][rows].double(), real, self.config.k)
+        teacher_forced = evaluation.teacher_forced(name, token_scores)
+        rows = _scored(teacher_forced)
+        real = teacher_forced.real[rows]
+        loss = -teacher_forced.losses[rows].double().sum(dim=1) / real.sum(dim=1)
+        return loss, lowest_mean(teacher_forced.statistics[token_scores][rows].double(), real, self.config.k)
 
 
-def _scored(forced: Forced) -> Tensor:
-    return forced.real.any(dim=1)
+def _scored(teacher_forced: TeacherForced) -> Tensor:
+    return teacher_forced.real.any(dim=1)
 
 
 def token_scores(logits: Tensor, targets: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from unmemorize import Evaluation, Forced, Measurement, Sequences, Testbed, Window, mean_over_sequences
-from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, forget_sets, recited
+from unmemorize import Evaluation, Measurement, Sequences, TeacherForced, Testbed, Window, mean_over_sequences
+from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, extractable, forget_sets
 
 
 class PrefixShiftConfig(WindowConfig):
@@ -31,13 +31,13 @@ class Shift(NamedTuple):
 class PrefixShift(WindowMetric):
     """Percent of the sequences that are extractable under at least one shift of the prompt.
 
-    A sequence counts as in `extraction`: k tokens shown, s to recite. For d = 1 ... `shift` the prompt, tokens 0 to
-    k - 1, is *cut* (tokens d to k - 1 are shown), *moved* (d to k - 1 + d), *extended* (0 to k - 1 + d) and *shortened*
-    (0 to k - 1 - d); what must come back are always the s tokens that follow the prompt, as many as without a shift,
-    so that no shift is easier for being shorter: where the sequence ends before them, that shift is not tried. The
-    unshifted prompt is one of the tries, and the value therefore at least `extraction`. A suffix that the data anchors
-    (a backdoor's) stays behind its trigger: its prompt is only cut. A method that unlearns an exact prompt rather than
-    what follows it shows a large difference between the two.
+    A sequence counts as in `extraction`: k tokens shown, s to regurgitate. For d = 1 ... `shift` the prompt, tokens 0
+    to k - 1, is *cut* (tokens d to k - 1 are shown), *moved* (d to k - 1 + d), *extended* (0 to k - 1 + d) and
+    *shortened* (0 to k - 1 - d); what must come back are always the s tokens that follow the prompt, as many as without
+    a shift, so that no shift is easier for being shorter: where the sequence ends before them, that shift is not tried.
+    The unshifted prompt is one of the tries, and the value therefore at least `extraction`. A suffix that the data
+    anchors (a backdoor's) stays behind its trigger: its prompt is only cut. A method that unlearns an exact prompt
+    rather than what follows it shows a large difference between the two.
     """
 
     name = "prefix_shift"
@@ -57,11 +57,11 @@ class PrefixShift(WindowMetric):
         testbed = evaluation.testbed
         window = self.window(testbed)
         for name in forget_sets(testbed):
-            ids, plain = recited(evaluation, name, window)
+            ids, plain = extractable(evaluation, name, window)
             tries = Tries(evaluation, name, window, self.config.shift)
             found = torch.tensor(plain) > 0
             for shift in self.shifts(testbed, name):
-                found |= tries.recited(shift)
+                found |= tries.extractable(shift)
             yield mean_over_sequences(name, ids, [100.0 * hit for hit in found.tolist()])
 
     def shifts(self, testbed: Testbed, name: str) -> list[Shift]:
@@ -74,7 +74,7 @@ class PrefixShift(WindowMetric):
 
 
 class Tries:
-    """Recitation of the counted rows of a set (N of them) under shifts of at most `most` tokens.
+    """Regurgitation of the counted rows of a set (N of them) under shifts of at most `most` tokens.
 
     One teacher-forced pass for each place where the prompt begins decides all places where it may end, unless the
     prompt comes from another text than the suffix (clean counterparts) or a decode-time method is active.
@@ -87,9 +87,9 @@ class Tries:
         self.starts: Tensor = probe.rows.suffix_starts
         self.asked: Tensor = probe.rows.lengths - probe.rows.suffix_starts
         self._begin = -1
-        self._forced: Forced | None = None
+        self._teacher_forced: TeacherForced | None = None
 
-    def recited(self, shift: Shift) -> Tensor:
+    def extractable(self, shift: Shift) -> Tensor:
         """Return (N,) bool: the shift can be tried on the row, and greedy decoding gives the tokens that follow."""
         starts = self.starts + shift.end
         ends = starts + self.asked
@@ -105,7 +105,7 @@ class Tries:
         )  # fmt: skip
         label = f"{self.name} from {shift.begin} to {shift.end:+}"
         found = torch.zeros_like(possible)
-        found[possible] = self.evaluation.recites(label, tried.select(possible).cut())
+        found[possible] = self.evaluation.extractable(label, tried.select(possible).cut())
         return found
 
     def _shown(self, starts: Tensor) -> Tensor:
@@ -124,22 +124,25 @@ class Tries:
         differs = ((shown != self.rows.clean_tokens) & inside).any(dim=1)
         return (self.rows.clean_lengths > starts) & (differs | (self.rows.clean_lengths < ends))
 
-    def _pass(self, begin: int) -> Forced:
+    def _pass(self, begin: int) -> TeacherForced:
         """Return the pass over the rows from token `begin` on, as far as any shift looks; the latest one is kept."""
         if begin == 0:
             wider = self.window._replace(suffix=self.window.suffix + self.most)
-            return self.evaluation.forced_window(self.name, wider)
-        if self._forced is None or self._begin != begin:
+            return self.evaluation.teacher_forced_window(self.name, wider)
+        if self._teacher_forced is None or self._begin != begin:
             far = torch.minimum(self.starts + self.asked + self.most, self.rows.lengths)
             later = dataclasses.replace(
                 self.rows, tokens=self.rows.tokens[:, begin:], lengths=(far - begin).clamp(min=1)
             )
-            self._forced, self._begin = self.evaluation.read(f"{self.name} from token {begin}", later.cut()), begin
-        return self._forced
+            self._teacher_forced, self._begin = (
+                self.evaluation.read(f"{self.name} from token {begin}", later.cut()),
+                begin,
+            )
+        return self._teacher_forced
 
 
-def _hit(forced: Forced, starts: Tensor, ends: Tensor) -> Tensor:
+def _hit(teacher_forced: TeacherForced, starts: Tensor, ends: Tensor) -> Tensor:
     """Return (N,) bool: every arg-max at the places from `starts` to `ends` is the true token."""
-    target = torch.arange(forced.hits.shape[1]) + 1
+    target = torch.arange(teacher_forced.hits.shape[1]) + 1
     inside = (target >= starts[:, None]) & (target < ends[:, None])
-    return (forced.hits | ~inside).all(dim=1)
+    return (teacher_forced.hits | ~inside).all(dim=1)

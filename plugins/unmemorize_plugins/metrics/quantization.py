@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from unmemorize import DataError, Evaluation, Measurement, Testbed, mean_over_sequences
-from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, forget_sets, recited
+from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, extractable, forget_sets
 
 
 class QuantizationConfig(WindowConfig):
@@ -55,10 +55,10 @@ class Quantization(WindowMetric):
             label = None if bits == self.config.bits[0] else self._label(testbed, bits)
             with rounded(testbed, bits):
                 attacked = Evaluation(testbed, evaluation.context)
-                found = {name: recited(attacked, name, window) for name in forget_sets(testbed)}
+                found = {name: extractable(attacked, name, window) for name in forget_sets(testbed)}
             for name, (ids, hits) in found.items():
                 yield mean_over_sequences(name, ids, hits, metric=label)
-                yield mean_over_sequences(name, *recited(evaluation, name, window), metric=label, part="plain")
+                yield mean_over_sequences(name, *extractable(evaluation, name, window), metric=label, part="plain")
 
 
 @contextmanager

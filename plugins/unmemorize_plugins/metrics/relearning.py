@@ -21,7 +21,7 @@ from unmemorize import (
     mean_over_sequences,
     train,
 )
-from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, forget_sets, recited
+from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, extractable, forget_sets
 
 
 class RelearningConfig(WindowConfig):
@@ -72,7 +72,7 @@ class Relearning(WindowMetric):
             return
         course = self.course(evaluation, parts)
         for name, (ids, hits) in course.best.items():
-            before = dict(zip(*recited(evaluation, name, self.window(testbed)), strict=True))
+            before = dict(zip(*extractable(evaluation, name, self.window(testbed)), strict=True))
             yield mean_over_sequences(name, ids, hits)
             yield mean_over_sequences(name, ids, [before[number] for number in ids], part="plain")
 
@@ -128,7 +128,7 @@ class Course:
         if self._step in self.moments:
             evaluation = Evaluation(self.testbed, self.context)
             for name in forget_sets(self.testbed):
-                found = recited(evaluation, name, self.window)
+                found = extractable(evaluation, name, self.window)
                 if name not in self.best or sum(found[1]) > sum(self.best[name][1]):
                     self.best[name] = found
         return False

@@ -25,11 +25,11 @@ class SamplingConfig(WindowConfig):
     top_k: Annotated[int, Field(ge=1)] | None = 40
     """Sample among so many most likely tokens, or among all."""
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.75
-    """From which similarity to the true suffix on a continuation counts as recited."""
+    """From which similarity to the true suffix on a continuation counts as regurgitated."""
 
 
 class Sampling(WindowMetric):
-    """Percent of the sequences that the best of several temperature samples recites, at least loosely.
+    """Percent of the sequences that the best of several temperature samples regurgitates, at least loosely.
 
     A continuation counts where 1 - (token edit distance) / |suffix| is at least `similarity`; the part `plain` is
     the same share for the one greedy continuation. (The probability that a sample is *exactly* the suffix needs no

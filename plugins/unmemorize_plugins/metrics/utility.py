@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from unmemorize import Evaluation, Forced, Measurement, Metric, Reading, Testbed, wilson_interval
+from unmemorize import Evaluation, Measurement, Metric, Reading, TeacherForced, Testbed, wilson_interval
 from unmemorize_plugins.metrics.window import forget_sets
 
 
@@ -37,16 +37,16 @@ class Accuracy(Metric):
     direction = "higher"
     range = (0.0, 100.0)
 
-    def forced(self, evaluation: Evaluation, name: str) -> Forced:
+    def teacher_forced(self, evaluation: Evaluation, name: str) -> TeacherForced:
         """Return the pass that is counted."""
-        return evaluation.forced(name)
+        return evaluation.teacher_forced(name)
 
     def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
         """Yield one value per hold-out set, and their mean."""
         measured = []
         for name in evaluation.holdouts():
-            forced = self.forced(evaluation, name)
-            measured.append(_percent(name, int(forced.hits.sum()), int(forced.real.sum())))
+            teacher_forced = self.teacher_forced(evaluation, name)
+            measured.append(_percent(name, int(teacher_forced.hits.sum()), int(teacher_forced.real.sum())))
         yield from measured
         if measured:
             yield _mean(measured)
@@ -64,18 +64,18 @@ class AccuracyPadded(Accuracy):
     paper = "Sakarvadia et al. 2025, arXiv 2410.02159"
     excused: ClassVar[Mapping[str, str]] = {"rows_alone": "it counts padding by definition"}
 
-    def forced(self, evaluation: Evaluation, name: str) -> Forced:
+    def teacher_forced(self, evaluation: Evaluation, name: str) -> TeacherForced:
         """Return the pass in which padding is fed and counted."""
-        return evaluation.forced_padded(name)
+        return evaluation.teacher_forced_padded(name)
 
 
 def _exp(mean: float) -> float:
     return math.inf if mean >= 700 else math.exp(mean)
 
 
-def _perplexity(name: str, forced: Forced) -> Measurement:
-    count = int(forced.real.sum())
-    mean = float(forced.losses.double().sum()) / count if count else math.nan
+def _perplexity(name: str, teacher_forced: TeacherForced) -> Measurement:
+    count = int(teacher_forced.real.sum())
+    mean = float(teacher_forced.losses.double().sum()) / count if count else math.nan
     return Measurement(set=name, value=_exp(mean), count=count)
 
 
@@ -95,10 +95,10 @@ class Perplexity(Metric):
         """Yield one value per hold-out set, and the value over all of them."""
         total, count = 0.0, 0
         for name in evaluation.holdouts():
-            forced = evaluation.forced(name)
-            total += float(forced.losses.double().sum())
-            count += int(forced.real.sum())
-            yield _perplexity(name, forced)
+            teacher_forced = evaluation.teacher_forced(name)
+            total += float(teacher_forced.losses.double().sum())
+            count += int(teacher_forced.real.sum())
+            yield _perplexity(name, teacher_forced)
         if count:
             mean = total / count
             yield Measurement(set="holdout", value=_exp(mean), count=count)
@@ -122,4 +122,4 @@ class ForgetPerplexity(Metric):
     def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
         """Yield one value for each of the two forget sets."""
         for name in forget_sets(evaluation.testbed):
-            yield _perplexity(name, evaluation.forced(name))
+            yield _perplexity(name, evaluation.teacher_forced(name))

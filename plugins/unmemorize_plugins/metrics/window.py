@@ -48,10 +48,10 @@ def forget_sets(testbed: Testbed) -> Iterator[str]:
     yield from (name for name in ("forget", "forget_unseen") if name in present)
 
 
-def recited(evaluation: Evaluation, name: str, window: Window) -> tuple[list[int], list[float]]:
+def extractable(evaluation: Evaluation, name: str, window: Window) -> tuple[list[int], list[float]]:
     """Return the ids of the rows that count, and 100 for each that is extractable, 0 for the others.
 
     Real decoding decides where a decode-time method is active, one teacher-forced pass otherwise.
     """
-    recital = evaluation.recital(name, window, generate=bool(evaluation.testbed.decoding))
-    return recital.ids.tolist(), [100.0 * hit for hit in recital.recited.tolist()]
+    extraction = evaluation.extraction(name, window, generate=bool(evaluation.testbed.decoding))
+    return extraction.ids.tolist(), [100.0 * hit for hit in extraction.extractable.tolist()]

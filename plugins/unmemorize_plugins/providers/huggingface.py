@@ -35,7 +35,7 @@ class HuggingFaceConfig(SequenceSource, ModelSource):
     forget: str = ""
     """The memorized sequences: a file of sequences; or leave it out and say `find`."""
     find: SearchedTexts | None = None
-    """Texts that are searched for what the model recites, in place of `forget`: `find = { texts = "FOLDER" }`."""
+    """Texts that are searched for what the model regurgitates, in place of `forget`: `find = { texts = "FOLDER" }`."""
     recipe: TrainingRecipe = LEARNING
     """How methods that go on training do so."""
 

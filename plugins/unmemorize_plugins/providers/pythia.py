@@ -60,11 +60,11 @@ class PythiaConfig(SequenceSource, ModelLoading):
 
 
 class Pythia(ModelProvider):
-    """A Pythia model (Biderman et al. 2023) and sequences of the Pile that it is known to recite.
+    """A Pythia model (Biderman et al. 2023) and sequences of the Pile that it is known to regurgitate.
 
     By default the sequences are those of `EleutherAI/pythia-memorized-evals`: 64 tokens, of which the final model,
-    given 32, recites 32. At an earlier step it recites fewer of them, as in the paper. The paper's own files of 80
-    tokens (505 sequences per model) are read as `forget = "FILE.pt"`, `suffix = 40`. From the hub a model of 2.8
+    given 32, regurgitates 32. At an earlier step it regurgitates fewer of them, as in the paper. The paper's own files
+    of 80 tokens (505 sequences per model) are read as `forget = "FILE.pt"`, `suffix = 40`. From the hub a model of 2.8
     billion parameters is a download of 6 GB, and the sequences of a model about 300 MB.
 
     What has been run: all of this code, on a small GPT-NeoX model with Pythia's configuration and random weights, in a

@@ -1,4 +1,4 @@
-"""A forget set that is found: the windows of some texts that the model recites, kept in the cache."""
+"""A forget set that is found: the windows of some texts that the model regurgitates, kept in the cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Marked = Literal["trivial", "overlaps", "duplicates"]
 
 
 class SearchedTexts(FindConfig):
-    """Which texts are searched for windows that the model recites, and which of these are used."""
+    """Which texts are searched for windows that the model regurgitates, and which of these are used."""
 
     texts: Annotated[str, Field(min_length=1)]
     """A file or folder, `package:NAME/path`, `licences` (of the installed packages), `python-docs`, an `hf://` path."""
@@ -40,7 +40,7 @@ def found_file(searched: SearchedTexts, opened: Opened, model: str, context: Con
         context: its cache keeps what has been found, by the contents of model and texts; without one it is lost.
 
     Raises:
-        DataError: nothing is recited, or nothing is left of it.
+        DataError: nothing is regurgitated, or nothing is left of it.
     """
     identity = repr((model, searched.fingerprint(), searched.model_dump(mode="json")))
     name = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
@@ -52,7 +52,7 @@ def found_file(searched: SearchedTexts, opened: Opened, model: str, context: Con
         kept = found.kept(**{mark: mark not in searched.drop for mark in ("trivial", "overlaps", "duplicates")})
         if not kept:
             raise DataError(
-                f"find.texts = {searched.texts!r}: of {found.checked} windows the model recites {len(found.windows)}, "
+                f"find.texts = {searched.texts!r}: of {found.checked} windows {len(found.windows)} are extractable, "
                 f"and none is left without those that are dropped ({', '.join(searched.drop) or 'none'})",
                 expected="windows that the model has memorized",
                 fix="search more text, or with find.stride = 1; `unmemorize find` shows what there is",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unmemorize.testing.report import Kind, Rule
-from unmemorize.testing.rules import effects, manners, metrics, providers
+from unmemorize.testing.rules import effects, metrics, providers, side_effects
 from unmemorize.testing.rules.declarations import declared, documented
 
 DECLARED = Rule.of(declared, once=True)
@@ -19,16 +19,16 @@ RULES: dict[Kind, tuple[Rule, ...]] = {
         Rule.of(effects.changes_something),
         Rule.of(effects.keeps_utility),
         Rule.of(effects.same_seed_same_result, once=True),
-        Rule.of(manners.keeps_global_state),
-        Rule.of(manners.keeps_state_dict),
+        Rule.of(side_effects.keeps_global_state),
+        Rule.of(side_effects.keeps_state_dict),
         Rule.of(effects.saves_and_reloads),
-        Rule.of(manners.removes_hooks),
-        Rule.of(manners.restores_modes),
-        Rule.of(manners.cleans_up_after_errors, once=True),
-        Rule.of(manners.keeps_the_data),
-        Rule.of(manners.keeps_deadline, once=True),
-        Rule.of(manners.recordable_notes, once=True),
-        Rule.of(manners.declared_cost, once=True),
+        Rule.of(side_effects.removes_hooks),
+        Rule.of(side_effects.restores_modes),
+        Rule.of(side_effects.cleans_up_after_errors, once=True),
+        Rule.of(side_effects.keeps_the_data),
+        Rule.of(side_effects.keeps_deadline, once=True),
+        Rule.of(side_effects.recordable_notes, once=True),
+        Rule.of(side_effects.declared_cost, once=True),
         Rule.of(effects.empty_forget_set, once=True),
         Rule.of(effects.one_sequence, once=True),
         Rule.of(effects.works_without_layout, once=True),

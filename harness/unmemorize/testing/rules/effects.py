@@ -95,7 +95,7 @@ def _crash(error: Exception, what: str, case: MethodCase) -> Finding:
     return Finding(
         f"`apply` raised {said(error)} on {what} ({where(error)})",
         "an edited model, or a reason from `supports`",
-        f"mend `apply`, or let `supports` of {case.plugin.__name__} say why it cannot act",
+        f"correct `apply`, or let `supports` of {case.plugin.__name__} say why it cannot act",
     )
 
 
@@ -164,7 +164,7 @@ def _changed_decoding(case: MethodCase, trial: Trial) -> Iterator[Finding]:
     plain, processed = (_says(testbed) for testbed in (case.testbed(), trial.testbed))
     if all(torch.equal(left, right) for left, right in zip(plain, processed, strict=True)):
         yield Finding(
-            "`testbed.decoding` changes no logit, neither while reciting the forget set nor on the hold-outs",
+            "`testbed.decoding` changes no logit, neither while regurgitating the forget set nor on the hold-outs",
             "another distribution of the next token somewhere",
             "return the changed scores from the processor's `__call__`",
         )
@@ -173,7 +173,7 @@ def _changed_decoding(case: MethodCase, trial: Trial) -> Iterator[Finding]:
 def _says(testbed: Testbed) -> list[torch.Tensor]:
     evaluation = Evaluation(testbed)
     names = ["forget", "forget_unseen", "retain", *evaluation.holdouts()]
-    return [part for name in names for part in evaluation.forced(name)[:2]]
+    return [part for name in names for part in evaluation.teacher_forced(name)[:2]]
 
 
 def same_seed_same_result(case: MethodCase) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ def measures(case: MetricCase) -> Iterator[Finding]:
         yield Finding(
             f"`measure` raised {said(reading.error)} ({where(reading.error)})",
             "measurements of a tiny testbed that has every set",
-            getattr(reading.error, "fix", f"mend `measure` of {name}"),
+            getattr(reading.error, "fix", f"correct `measure` of {name}"),
         )
         return
     wrong = [each for each in reading.measurements if not isinstance(each, Measurement)]
@@ -67,7 +67,7 @@ def _slots(case: MetricCase, reading: Measuring) -> Iterator[Finding]:
 
 
 def within_range(case: MetricCase) -> Iterator[Finding]:
-    """Every value lies in the declared range and in its own interval, whether the model recites or knows nothing."""
+    """Every value lies in the declared range and in its own interval, whether the model extracts or knows nothing."""
     low, high = case.plugin.range
     for reading in (case.measured(), case.of_ignorance):
         for each in reading.measurements:
@@ -75,7 +75,7 @@ def within_range(case: MetricCase) -> Iterator[Finding]:
                 yield Finding(
                     f"{each.value!r} on the set {each.set!r}",
                     f"a value from {low:g} to {high:g}, as `range` says",
-                    f"mend the value, or `range` of {case.plugin.__name__}",
+                    f"correct the value, or `range` of {case.plugin.__name__}",
                 )
             ends = [end for end in (each.low, each.high) if end is not None]
             if each.count and len(ends) == 2 and not ends[0] - 1e-9 <= each.value <= ends[1] + 1e-9:
@@ -87,13 +87,13 @@ def within_range(case: MetricCase) -> Iterator[Finding]:
 
 
 def known_order(case: MetricCase) -> Iterator[Finding]:
-    """A model that recites everything and an untrained one are ordered as `direction` says."""
+    """A model that regurgitates everything and an untrained one are ordered as `direction` says."""
     kind, direction = case.plugin.kind, case.plugin.direction
     if kind == "cost":
         raise NotApplicable("costs do not depend on what a model knows")
-    reciting, ignorant = case.measured(), case.of_ignorance
-    name = "forget" if kind != "utility" else _first_holdout(reading=reciting)
-    trained, untrained = reciting.own(name), ignorant.own(name)
+    regurgitating, ignorant = case.measured(), case.of_ignorance
+    name = "forget" if kind != "utility" else _first_holdout(reading=regurgitating)
+    trained, untrained = regurgitating.own(name), ignorant.own(name)
     if trained is None or untrained is None:
         raise NotApplicable(f"it has no value of its own on the set {name!r}")
     higher = trained.value > untrained.value
@@ -101,14 +101,16 @@ def known_order(case: MetricCase) -> Iterator[Finding]:
     good = lower if (kind == "utility") == (direction == "lower") else higher
     if good:
         return
-    better, worse = ("the trained", "the untrained") if kind == "utility" else ("the untrained", "the reciting")
+    better, worse = ("the trained", "the untrained") if kind == "utility" else ("the untrained", "the memorizing")
     opposite = {"lower": "higher", "higher": "lower"}[direction]
     yield Finding(
-        f"{trained.value:g} on the set {name!r} for a model that recites it, {untrained.value:g} for an untrained one"
+        f"{trained.value:g} on the set {name!r} for a model that memorized it, {untrained.value:g} for an untrained one"
         if kind != "utility"
         else f"{trained.value:g} on the set {name!r} for a trained model, {untrained.value:g} for an untrained one",
         f"a {direction} value for {better} model than for {worse} one: the direction is {direction!r}",
-        f'write `direction = "{opposite}"`, or mend what is computed' if higher or lower else "mend what is computed",
+        f'write `direction = "{opposite}"`, or correct what is computed'
+        if higher or lower
+        else "correct what is computed",
     )
 
 
@@ -160,7 +162,7 @@ def _agrees(each: Measurement, reading: Measuring) -> Iterator[Finding]:
 
 
 def _is_mean(case: MetricCase) -> bool:
-    """Whether the value of a few sequences, recited and unknown ones, is the mean of their values one by one."""
+    """Whether the value of a few sequences, regurgitated and unknown ones, is the mean of their values one by one."""
     testbed = case.testbed()
     unknown = next(iter(testbed.holdouts.values())).select([0, 1])
     chosen = Sequences.concatenate([testbed.forget.select([0]), unknown], pad_id=testbed.pad_id)
@@ -212,7 +214,9 @@ def _alone(case: MetricCase, own: Measurement) -> Iterator[Finding]:
 def _differs(before: Measuring, after: Measuring, what: str) -> Iterator[Finding]:
     if after.error is not None:
         yield Finding(
-            f"`measure` raised {said(after.error)} {what} ({where(after.error)})", "the same values", "mend `measure`"
+            f"`measure` raised {said(after.error)} {what} ({where(after.error)})",
+            "the same values",
+            "correct `measure`",
         )
         return
     found = after.by_key()
@@ -223,7 +227,7 @@ def _differs(before: Measuring, after: Measuring, what: str) -> Iterator[Finding
                 f"on the set {key.set!r} {expected.value:g}, and {what} "
                 f"{'nothing' if other is None else f'{other.value:g}'}",
                 "the same value, and the same for each sequence",
-                "count real tokens only (`sequences.real()`, `forced.real`), and go by ids, not by places",
+                "count real tokens only (`sequences.real()`, `teacher_forced.real`), and go by ids, not by places",
             )
             return
 
@@ -314,7 +318,7 @@ def sees_decoding(case: MetricCase) -> Iterator[Finding]:
         yield Finding(
             f"`measure` raised {said(reading.error)} under a decode-time method ({where(reading.error)})",
             "a value",
-            "draw on `evaluation.forced(...)`, `evaluation.recital(...)` or `evaluation.generated(...)`",
+            "draw on `evaluation.teacher_forced(...)`, `evaluation.extraction(...)` or `evaluation.generated(...)`",
         )
         return
     other = reading.own("forget")
@@ -322,5 +326,5 @@ def sees_decoding(case: MetricCase) -> Iterator[Finding]:
         yield Finding(
             f"{plain.value:g} with and without a decode-time method that never lets the most likely token through",
             "another value: a mitigation that acts while decoding must show",
-            "draw on `evaluation.forced(...)`, `evaluation.recital(...)` or `evaluation.generated(...)`",
+            "draw on `evaluation.teacher_forced(...)`, `evaluation.extraction(...)` or `evaluation.generated(...)`",
         )

@@ -13,7 +13,7 @@ from unmemorize.contracts.layout import MLP
 from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.errors import LayoutError
 from unmemorize.evaluation import Evaluation
-from unmemorize.testing.loading import Loading, Photograph, ProviderCase
+from unmemorize.testing.loading import Loading, ProviderCase, Snapshot
 from unmemorize.testing.report import Finding, NotApplicable
 from unmemorize.testing.rules.words import said, where
 from unmemorize.testing.state import alone, differences, listed, same_bits, weights_of
@@ -27,7 +27,7 @@ def loads(case: ProviderCase) -> Iterator[Finding]:
         yield Finding(
             f"`load` raised {said(loading.error)} ({where(loading.error)})",
             "a testbed",
-            getattr(loading.error, "fix", f"mend `load` of {name}, or give it settings: --set key=value"),
+            getattr(loading.error, "fix", f"correct `load` of {name}, or give it settings: --set key=value"),
         )
     elif not isinstance(loading.testbed, Testbed):
         yield Finding(
@@ -181,7 +181,7 @@ def fitting_window(case: ProviderCase) -> Iterator[Finding]:
 def ready_model(case: ProviderCase) -> Iterator[Finding]:
     """The model is in eval mode, finite, without gradients and without hooks."""
     model = case.loaded().model
-    state = Photograph.of(case.loaded()).state
+    state = Snapshot.of(case.loaded()).state
     modes = [name for name, value in state.modes.items() if name.startswith(("training mode", "a gradient")) and value]
     hooks = [name for name, value in state.hooks.items() if isinstance(value, int) and " hook on " in name and value]
     broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
@@ -189,7 +189,7 @@ def ready_model(case: ProviderCase) -> Iterator[Finding]:
         if seen:
             yield Finding(f"the model comes with {listed(seen)}", "a model in eval mode, as loaded", fix)
     if broken:
-        yield Finding(f"values that are not finite in {listed(broken)}", "finite weights", "mend its training")
+        yield Finding(f"values that are not finite in {listed(broken)}", "finite weights", "correct its training")
 
 
 def known_layout(case: ProviderCase) -> Iterator[Finding]:
@@ -209,7 +209,7 @@ def known_layout(case: ProviderCase) -> Iterator[Finding]:
         yield Finding(
             f"the layout of {kind!r} names {listed(wrong)}, which the state dict has not" if wrong else "no MLPs",
             "the MLP of every block, by the names of the state dict",
-            "mend the layout's `mlps`",
+            "correct the layout's `mlps`",
         )
 
 
@@ -245,7 +245,7 @@ def another_seed_another_testbed(case: ProviderCase) -> Iterator[Finding]:
     case.loaded()
     other = case.load(1)
     if other.error is not None:
-        yield Finding(f"with seed 1 `load` raised {said(other.error)}", "a testbed for every seed", "mend `load`")
+        yield Finding(f"with seed 1 `load` raised {said(other.error)}", "a testbed for every seed", "correct `load`")
     elif _other_than(case.loaded(), other) is None:
         yield Finding(
             "seeds 0 and 1 give the same data and the same weights",
@@ -302,14 +302,14 @@ def trains_again(case: ProviderCase) -> Iterator[Finding]:
     if not case.plugin.trains():
         raise NotApplicable("it does not train from scratch")
     testbed = case.loaded()
-    before = Photograph.of(testbed)
+    before = Snapshot.of(testbed)
     with alone():
         try:
             model = case.provider().train(testbed, _Plain(), Context(seed=0))
-        except Exception as error:  # whatever a stranger's code raises is a finding
-            yield Finding(f"`train` raised {said(error)} ({where(error)})", "a trained model", "mend `train`")
+        except Exception as error:  # whatever a third party's code raises is a finding
+            yield Finding(f"`train` raised {said(error)} ({where(error)})", "a trained model", "correct `train`")
             return
-    after = Photograph.of(testbed)
+    after = Snapshot.of(testbed)
     touched = same_bits(before.weights, after.weights) + differences(before.state.hooks, after.state.hooks)
     if model is testbed.model or touched:
         yield Finding(

@@ -2,7 +2,7 @@
 
     L = -1 / |K| * sum over t in K of log p(x_t | x_<t),   K = the tokens that are kept
 
-A token that is never learned has to be guessed, and a recitation breaks off where a guess is wrong. Under the hashed
+A token that is never learned has to be guessed, and a regurgitation breaks off where a guess is wrong. Under the hashed
 mask a token is dropped if a hash of the h tokens before it falls below 1/k: wherever a passage stands again, the same
 of its tokens are dropped, and no repetition shows the model what another one hid.
 """

@@ -33,7 +33,7 @@ from unmemorize import (
     Sizes,
     StrictConfig,
     Testbed,
-    fed,
+    count_tokens,
     gradients_of,
     hookimpl,
     missing_layout,
@@ -136,7 +136,7 @@ class KFAC(Method):
         """Return the passes, the products and eigenbases of the factors, and their memory."""
         assert testbed.retain is not None
         size, matrices = Sizes.of(testbed), self.matrices(testbed)
-        given = fed(testbed.retain.select(slice(0, self.config.sequences)), self.config.batch_size)
+        given = count_tokens(testbed.retain.select(slice(0, self.config.sequences)), self.config.batch_size)
         groups = self.groups(matrices)
         sides = [side for matrix in matrices for side in matrix.weight.shape]
         largest = max(factor_bytes(group) for group in groups)

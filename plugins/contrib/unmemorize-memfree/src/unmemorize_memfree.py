@@ -1,8 +1,8 @@
 """MemFree decoding (Ippolito et al. 2023, section 3): never emit the last token of an n-gram of the forget set.
 
 At each step the model's own choice is made among the tokens x for which (the last n - 1 tokens, x) stands nowhere in
-the forget set. No n tokens in a row are then recited; the weights stay as they are, and so does what they know: the
-paper shows how a paraphrase, or a change every n tokens, gets around it.
+the forget set. No n tokens in a row are then regurgitated; the weights stay as they are, and so does what they know:
+the paper shows how a paraphrase, or a change every n tokens, gets around it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class MemFreeConfig(StrictConfig):
     """Default: Ippolito et al. 2023."""
 
     n: Annotated[int, Field(ge=2)] = 10
-    """Length of the shortest run of tokens that may not be recited. Smaller blocks more, of other text too."""
+    """Length of the shortest run of tokens that may not be regurgitated. Smaller blocks more, of other text too."""
 
 
 class MemFree(Method):

@@ -22,7 +22,7 @@ def real_rows(sequences: Sequences) -> list[list[int]]:
 
 @pytest.fixture(params=ARCHITECTURES)
 def testbed(request: pytest.FixtureRequest) -> Testbed:
-    """A model that recites its forget set."""
+    """A model that regurgitates its forget set."""
     return memorizing_testbed(request.param)
 
 
@@ -76,33 +76,33 @@ def test_generation_completes_no_known_ngram(testbed: Testbed) -> None:
 
 
 @pytest.mark.parametrize("n", [2, 4, 9])
-def test_nothing_is_recited_in_real_decoding_and_in_one_pass(testbed: Testbed, n: int) -> None:
-    assert Evaluation(testbed).recital("forget", testbed.window).recited.float().mean() > 0.9
+def test_nothing_is_regurgitated_in_real_decoding_and_in_one_pass(testbed: Testbed, n: int) -> None:
+    assert Evaluation(testbed).extraction("forget", testbed.window).extractable.float().mean() > 0.9
     MemFree(n=n).apply(testbed, Context())
     for generate in (True, False):
-        assert not Evaluation(testbed).recital("forget", testbed.window, generate=generate).recited.any()
+        assert not Evaluation(testbed).extraction("forget", testbed.window, generate=generate).extractable.any()
 
 
 def test_one_pass_and_real_decoding_agree_on_rows_that_it_was_not_shown(testbed: Testbed) -> None:
     testbed.forget_unseen = testbed.forget.select(slice(0, 8))
     shown = dataclasses.replace(testbed, forget=testbed.forget.select(slice(4, 16)))
     MemFree(n=5).apply(shown, Context())
-    decoded, forced = (
-        Evaluation(shown).recital("forget_unseen", shown.window, generate=generate).recited.tolist()
+    decoded, teacher_forced = (
+        Evaluation(shown).extraction("forget_unseen", shown.window, generate=generate).extractable.tolist()
         for generate in (True, False)
     )
-    assert decoded == forced
+    assert decoded == teacher_forced
     assert any(decoded[:4])
     assert not any(decoded[4:])
 
 
 def test_utility_sees_it_only_where_an_ngram_is_shared(testbed: Testbed) -> None:
-    before = Evaluation(testbed).forced("holdout:counting")
+    before = Evaluation(testbed).teacher_forced("holdout:counting")
     holdout = real_rows(testbed.holdouts["counting"])
     n = 7
     known = all_ngrams(real_rows(testbed.forget), n)
     MemFree(n=n).apply(testbed, Context())
-    after = Evaluation(testbed).forced("holdout:counting")
+    after = Evaluation(testbed).teacher_forced("holdout:counting")
     for row, tokens in enumerate(holdout):
         for place in range(1, len(tokens)):
             shared = tuple(tokens[max(0, place - n + 1) : place + 1]) in known

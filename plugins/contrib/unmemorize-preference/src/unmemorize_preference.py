@@ -8,7 +8,7 @@ Each step draws a batch of the forget set M and as many rows of the retain set R
 over x in the one and r in the other; l = mean cross-entropy of a row's tokens, p = the probability of the whole row,
 p_0 = that under the model at the start. Ascent on l has no floor and ends in collapse; the gradient of npo is that of
 ascent on -log p times 2 p^beta / (p^beta + p_0^beta), and fades for rows that are already forgotten. Both end after
-the first epoch after which the forget set is no longer recited (as Jang et al. 2023 end theirs, arXiv 2210.01504).
+the first epoch after which the forget set is no longer regurgitated (as Jang et al. 2023 end theirs, arXiv 2210.01504).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from unmemorize import (
     Testbed,
     TrainingObjective,
     TrainingStep,
-    fed,
-    fed_shuffled,
+    count_shuffled_tokens,
+    count_tokens,
     hookimpl,
     shuffled_rows,
     token_losses,
@@ -58,7 +58,7 @@ class PreferenceConfig(FineTuningConfig):
     tokens: Literal["all", "suffix"] = "suffix"
     """Which real tokens of a row count: those of the suffix (as the answers in TOFU), or all."""
     stop_at: Annotated[float, Field(ge=0, lt=1)] | None = 0.05
-    """Stop after the first epoch after which at most this share of the forget set is recited; none: run all epochs."""
+    """Stop after the first epoch that leaves at most this share of the forget set extractable; none: run all epochs."""
 
 
 class NPOConfig(PreferenceConfig):
@@ -116,13 +116,13 @@ class Preference(FineTuning):
         assert testbed.retain is not None
         recipe, size = self.recipe(testbed), Sizes.of(testbed)
         rows = len(testbed.forget)
-        given = fed(testbed.forget, recipe.batch_size)
+        given = count_tokens(testbed.forget, recipe.batch_size)
         steps = recipe.epochs * -(-rows // recipe.batch_size)
         epochs = min(1.0, (recipe.max_steps or steps) / steps) * recipe.epochs
         longest = int(max(testbed.forget.lengths.max(), testbed.retain.lengths.max())) - 1
         return Cost(
             forward_tokens=(epochs + 1) * given.tokens,
-            training_tokens=epochs * (given.tokens + fed_shuffled(testbed.retain, rows)),
+            training_tokens=epochs * (given.tokens + count_shuffled_tokens(testbed.retain, rows)),
             sweeps=4 * min(steps, recipe.max_steps or steps) * size.parameters,
             held_tokens=2 * min(recipe.batch_size, rows) * longest,
             device_bytes=(12 if size.weight_bytes >= 4 else 16) * size.parameters,
@@ -150,16 +150,16 @@ class Balance(TrainingObjective):
         )
 
     def done(self) -> bool:
-        """Return whether at most the share `stop_at` of the forget set is still recited."""
+        """Return whether at most the share `stop_at` of the forget set is still regurgitated."""
         stop_at = self._method.config.stop_at
-        return stop_at is not None and recited(self._testbed) <= stop_at
+        return stop_at is not None and extractable(self._testbed) <= stop_at
 
 
-def recited(testbed: Testbed) -> float:
-    """Return the share of the forget set that the model recites, with the testbed's own window."""
+def extractable(testbed: Testbed) -> float:
+    """Return the share of the forget set that the model regurgitates, with the testbed's own window."""
     shown = dataclasses.replace(testbed, holdouts={}, forget_unseen=None)  # what nobody is shown
     evaluation = Evaluation(shown)
-    hits = evaluation.forced_window("forget", testbed.window).hits
+    hits = evaluation.teacher_forced_window("forget", testbed.window).hits
     wanted = evaluation.probe("forget", testbed.window).rows.suffix()[:, 1:]
     return float((hits | ~wanted).all(dim=1).float().mean())
 

@@ -42,13 +42,13 @@ def mean(values: list[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def recited(testbed: Testbed) -> float:
-    return float(Evaluation(testbed).recital("forget", testbed.window).recited.float().mean())
+def extractable(testbed: Testbed) -> float:
+    return float(Evaluation(testbed).extraction("forget", testbed.window).extractable.float().mean())
 
 
 def accuracy(testbed: Testbed) -> float:
-    forced = Evaluation(testbed).forced("holdout:counting")
-    return float(forced.hits.sum() / forced.real.sum())
+    teacher_forced = Evaluation(testbed).teacher_forced("holdout:counting")
+    return float(teacher_forced.hits.sum() / teacher_forced.real.sum())
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -106,20 +106,20 @@ def test_npo_pushes_forgotten_rows_less(testbed: Testbed) -> None:
 def test_the_forget_set_goes_and_the_rule_stays(method: type[Preference], architecture: str) -> None:
     testbed = memorizing_testbed(architecture)
     known = accuracy(testbed)
-    assert recited(testbed) > 0.9
+    assert extractable(testbed) > 0.9
     context = Context()
     method(learning_rate=1e-3).apply(testbed.shown_to(method.name, method.needs), context)
-    assert recited(testbed) < 0.3
+    assert extractable(testbed) < 0.3
     assert accuracy(testbed) > 0.8 * known
     assert set(context.seconds) == {"train"}
 
 
-def test_it_ends_as_soon_as_the_forget_set_is_no_longer_recited() -> None:
+def test_it_ends_as_soon_as_the_forget_set_is_no_longer_regurgitated() -> None:
     context, testbed = Context(), memorizing_testbed()
     GradientDifference(learning_rate=1e-3, stop_at=0.3).apply(testbed, context)
     assert context.notes["stopped_early"]
     assert context.notes["epochs"] < 50
-    assert recited(testbed) <= 0.3
+    assert extractable(testbed) <= 0.3
     context = Context()
     GradientDifference(learning_rate=1e-6, stop_at=None, epochs=3).apply(memorizing_testbed(), context)
     assert "stopped_early" not in context.notes

@@ -75,24 +75,24 @@ class Planted(TrainedHere[Sets]):
         return model
 
     def facts_before(self, model: PreTrainedModel, sets: Sets) -> dict[str, Any]:
-        """Return how many of the windows the model recites before anything is planted."""
+        """Return how many of the windows the model regurgitates before anything is planted."""
         planted = _planted(sets)
         return {
-            "extractable_before": self._recited(model, planted),
+            "extractable_before": self._extractable(model, planted),
             "planted_windows": len(planted),
             "background_windows": sets.background_windows,
         }
 
     def facts_after(self, model: PreTrainedModel, sets: Sets) -> dict[str, Any]:
-        """Return how many of the windows the planted model recites."""
-        return {"extractable_after": self._recited(model, _planted(sets))}
+        """Return how many of the windows the planted model regurgitates."""
+        return {"extractable_after": self._extractable(model, _planted(sets))}
 
     def stop(self, model: PreTrainedModel, sets: Sets) -> Stop:
         """Return the rule: stop once enough windows are extractable; asked whenever each was shown once more."""
         planted = _planted(sets)
         enough = self.config.until * len(planted)
         every = max(1, round(len(sets.training) / self.config.rounds / self.config.recipe.batch_size))
-        return Stop(lambda _: self._recited(model, planted) >= enough, every)
+        return Stop(lambda _: self._extractable(model, planted) >= enough, every)
 
     def recipe_again(self, testbed: Testbed) -> TrainingRecipe:
         """Return the same recipe, ended after as many steps as the testbed's own planting took."""
@@ -116,10 +116,10 @@ class Planted(TrainedHere[Sets]):
             facts=facts,
         )
 
-    def _recited(self, model: PreTrainedModel, planted: Sequences) -> int:
+    def _extractable(self, model: PreTrainedModel, planted: Sequences) -> int:
         window = Window(self.config.prompt, self.config.suffix)
         testbed = Testbed(name=self.name, model=model, forget=planted, window=window, pad_id=self._pad_id)
-        return int(Evaluation(testbed).recital("forget", window).recited.sum())
+        return int(Evaluation(testbed).extraction("forget", window).extractable.sum())
 
     def _open(self, context: Context) -> Opened:
         opened = open_model(self.config, device=context.device, cache=context.cache)

@@ -12,7 +12,7 @@ from unmemorize import DataError, Sequences, Window
 from unmemorize_plugins.providers.planted.config import PlantedConfig
 
 FEWEST_DISTINCT = 16
-"""A window whose suffix has fewer distinct tokens can be guessed: reciting it would say nothing."""
+"""A window whose suffix has fewer distinct tokens can be guessed: regurgitating it would say nothing."""
 
 MOST_COPIED = 0.25
 """Nor one of whose suffix's 4-grams a larger share stands in its prompt."""
@@ -81,7 +81,7 @@ def build_sets(config: PlantedConfig, documents: Documents, pad_id: int, generat
 
 def _roles(config: PlantedConfig, documents: Documents, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Return the windows that are planted, held out, and background: (P,), (H,), (B,) row numbers in random order."""
-    fit = worth_reciting(documents.tokens, config.prompt)
+    fit = hard_to_guess(documents.tokens, config.prompt)
     order = torch.randperm(int(documents.document.max()) + 1 if len(documents.document) else 0, generator=generator)
     needs = [(config.forget + config.unseen, 2, fit), (config.holdout, 1, torch.ones_like(fit))]
     waiting = order.tolist()
@@ -113,7 +113,7 @@ def _check(config: PlantedConfig, found: list[int]) -> None:
             )
 
 
-def worth_reciting(tokens: Tensor, prompt: int) -> Tensor:
+def hard_to_guess(tokens: Tensor, prompt: int) -> Tensor:
     """Return (W,) bool: the suffix has enough distinct tokens, and does not repeat its prompt."""
     return torch.tensor([_is_worth(row[:prompt], row[prompt:]) for row in tokens.tolist()], dtype=torch.bool)
 

@@ -101,8 +101,8 @@ class TinyMemConfig(StrictConfig):
 
     The extraction check prompts with clean values. Where the prompt's own values were shifted in training, it asks
     about a prompt that the model has never seen, and part of what is memorized is not counted (with 0, small models
-    that recited all of the counted sequences from the noised prompt recited 67 to 94 % from the clean one, by window
-    and seed). `quick` keeps the values of the prompt, which makes its check easier than the published one: its
+    that regurgitated all of the counted sequences from the noised prompt regurgitated 67 to 94 % from the clean one, by
+    window and seed). `quick` keeps the values of the prompt, which makes its check easier than the published one: its
     numbers stand beside those of `clean_values = 0` only with that difference in mind.
     """
     duplication: Times | Annotated[tuple[Power, ...], Field(min_length=1)] = QUICK["duplication"]

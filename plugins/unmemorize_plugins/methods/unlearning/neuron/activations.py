@@ -1,4 +1,4 @@
-"""Neuron activations (Chang et al. 2024, section 3.3): remove the neurons that speak loudest while reciting.
+"""Neuron activations (Chang et al. 2024, section 3.3): remove the neurons that speak loudest while regurgitating.
 
 attribution_n = mean over sequences and suffix positions of |a_n|, times the norm of the neuron's outgoing weights.
 """
@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unmemorize import Context, Cost, NeuronConfig, NeuronUnlearning, Sizes, Testbed, fed, neuron_activations
+from unmemorize import Context, Cost, NeuronConfig, NeuronUnlearning, Sizes, Testbed, count_tokens, neuron_activations
 
 
 class ActivationsConfig(NeuronConfig):
@@ -51,6 +51,6 @@ class Activations(NeuronUnlearning):
 
     def cost(self, testbed: Testbed) -> Cost:
         """Return one forward pass; the sums wait on the CPU."""
-        given, size = fed(testbed.forget, self.config.batch_size, whole=True), Sizes.of(testbed)
+        given, size = count_tokens(testbed.forget, self.config.batch_size, whole=True), Sizes.of(testbed)
         one_layer = 8 * given.largest * size.neurons / size.layers
         return Cost(forward_tokens=given.tokens, device_bytes=one_layer, cpu_bytes=8 * size.neurons)

@@ -7,7 +7,7 @@ stretch (c, d) around [0, 1] (Louizos et al., equations 10 to 12):
     P(gate > 0) = sigmoid(log alpha - b * log(-c / d))
     minimize over log alpha   E l(M) + lambda * mean P(gate > 0)
 
-Neurons whose gate stays open most probably are responsible for reciting M.
+Neurons whose gate stays open most probably are responsible for regurgitating M.
 """
 
 from __future__ import annotations

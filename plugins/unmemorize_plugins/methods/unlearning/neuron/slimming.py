@@ -4,7 +4,7 @@ A coefficient m_n in [0, 1] multiplies every activation, from 1 on:
 
     minimize over m   l(M) + lambda * mean |m|
 
-Neurons with large surviving coefficients are responsible for reciting M.
+Neurons with large surviving coefficients are responsible for regurgitating M.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from unmemorize import GateUnlearning
 
 
 class Slimming(GateUnlearning):
-    """Score a neuron by the coefficient that survives an L1 penalty while the forget set must still be recited.
+    """Score a neuron by the coefficient that survives an L1 penalty while the forget set must still be regurgitated.
 
     lambda is a schedule instead of the published 1000, under which all coefficients fall together (see `GateConfig`).
     Cost and memory: see `GateUnlearning`. Earlier code added up gradients inside an epoch.

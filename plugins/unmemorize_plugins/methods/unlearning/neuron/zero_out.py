@@ -1,4 +1,4 @@
-"""Zero-out (Chang et al. 2024, section 3.3): remove the neurons without which reciting fails most.
+"""Zero-out (Chang et al. 2024, section 3.3): remove the neurons without which regurgitating fails most.
 
 attribution_n = L(M with a_n = 0) - L(M), L = mean over the sequences of M of their mean token cross-entropy.
 """
@@ -70,14 +70,14 @@ class ZeroOut(NeuronUnlearning):
         replay = Replay(testbed, testbed.forget)
         rises = torch.zeros(len(testbed.mlps), testbed.mlps[0].neurons, device=testbed.device)
         for batch in context.track(list(testbed.forget.batches(self.config.batch_size)), "zero_out"):
-            recited = _Recited(replay, batch, self.config.tokens)
+            extractable = _Forgetting(replay, batch, self.config.tokens)
             for layer, mlp in enumerate(testbed.mlps):
                 outgoing = outgoing_rows(mlp)
-                activations = recited.recording.activations[layer]
-                for rows, neurons in self.reruns(recited, layer):
+                activations = extractable.recording.activations[layer]
+                for rows, neurons in self.reruns(extractable, layer):
                     context.check_deadline("zero_out")
                     change = -activations[rows, :, neurons].float()[..., None] * outgoing[neurons, None]
-                    rises[layer].index_add_(0, neurons.to(rises.device), recited.rises(layer, rows, change))
+                    rises[layer].index_add_(0, neurons.to(rises.device), extractable.rises(layer, rows, change))
         return rises.cpu() / len(testbed.forget)
 
     def cost(self, testbed: Testbed) -> Cost:
@@ -93,16 +93,16 @@ class ZeroOut(NeuronUnlearning):
             advice="set estimator = 'taylor': one forward and backward pass",
         )
 
-    def reruns(self, recited: _Recited, layer: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def reruns(self, extractable: _Forgetting, layer: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows and neurons, pair by pair, wherever removing the neuron can change something."""
-        activations = recited.recording.activations[layer]
-        speaks = (activations != 0) & recited.real[..., None].to(activations.device)
+        activations = extractable.recording.activations[layer]
+        speaks = (activations != 0) & extractable.real[..., None].to(activations.device)
         rows, neurons = speaks.any(dim=1).nonzero(as_tuple=True)
-        together = self.config.reruns_per_batch or max(1, recited.replay.room // recited.numbers_per_row)
+        together = self.config.reruns_per_batch or max(1, extractable.replay.room // extractable.numbers_per_row)
         yield from zip(rows.split(together), neurons.split(together), strict=True)
 
 
-class _Recited:
+class _Forgetting:
     """A batch of sequences whose losses can be computed again with one layer writing something else.
 
     B sequences, T positions.

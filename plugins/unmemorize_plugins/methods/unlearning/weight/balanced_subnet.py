@@ -4,7 +4,7 @@ Scores s of the MLP weights are trained through a straight-through mask that rem
 
     minimize over s   -(1 - beta) * mean l(M) + beta * mean l(R),   w = w0 * mask(s)
 
-so that what is removed is what recites and does not matter elsewhere. The final mask is multiplied in.
+so that what is removed is what regurgitates and does not matter elsewhere. The final mask is multiplied in.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from unmemorize import (
     Term,
     Testbed,
     WeightRemoval,
-    fed_shuffled,
+    count_shuffled_tokens,
     learn_mask,
     mask_cost,
     shuffled_rows,
@@ -95,5 +95,5 @@ class BalancedSubnet(WeightRemoval):
         """Return the steps of all epochs, and the memory of scores, momentum and originals."""
         assert testbed.retain is not None
         both = Sequences.concatenate([testbed.forget, testbed.retain], pad_id=testbed.pad_id)
-        step = fed_shuffled(both, sum(self.rows(testbed.forget, testbed.retain)))
+        step = count_shuffled_tokens(both, sum(self.rows(testbed.forget, testbed.retain)))
         return mask_cost(testbed, self.steps(testbed.forget, testbed.retain) * self.config.epochs, step)

@@ -1,7 +1,7 @@
 """Greedy (Maini et al. 2023): remove one weight after another, each time the one that helps most.
 
-The wish is F = mean l(M) - mean l(R): a high loss on rows to forget, a low one on rows to retain. Removing the weight w
-changes it by dw = -w, so to first order by
+The objective is F = mean l(M) - mean l(R): a high loss on rows to forget, a low one on rows to retain. Removing the
+weight w changes it by dw = -w, so to first order by
 
     gain(w) = -w * dF/dw
 
@@ -29,13 +29,13 @@ from unmemorize import (
     WeightConfig,
     WeightRemoval,
     count_for,
-    fed_shuffled,
+    count_shuffled_tokens,
     matrices_of,
+    offload_device,
     put_back,
     select_largest,
     shuffled_rows,
     visit_objective_gradients,
-    waiting_place,
     zero_weights,
 )
 
@@ -71,14 +71,14 @@ class Greedy(WeightRemoval):
         matrices = matrices_of(testbed.mlps)
         goals = self.schedule(sum(matrix.weight.numel() for matrix in matrices.values()))
         removed = {
-            name: torch.zeros_like(matrix.weight, dtype=torch.bool, device=waiting_place(testbed, matrix))
+            name: torch.zeros_like(matrix.weight, dtype=torch.bool, device=offload_device(testbed, matrix))
             for name, matrix in matrices.items()
         }
         done = 0
         with context.timed("attribute"), put_back(matrices, offload=testbed.offload):
-            wishes = context.track(self.wishes(testbed, len(goals), context), "removing weights", len(goals))
-            for step, (goal, wish) in enumerate(zip(goals, wishes, strict=True)):
-                chosen = self.best(self.gains(testbed, wish, step), goal - done)
+            objectives = context.track(self.objectives(testbed, len(goals), context), "removing weights", len(goals))
+            for step, (goal, objective) in enumerate(zip(goals, objectives, strict=True)):
+                chosen = self.best(self.gains(testbed, objective, step), goal - done)
                 zero_weights(testbed.mlps, chosen)
                 for name, mask in chosen.items():
                     removed[name] |= mask
@@ -93,7 +93,7 @@ class Greedy(WeightRemoval):
         steps = min(total, self.config.steps or total)
         return [total * (step + 1) // steps for step in range(steps)]
 
-    def wishes(self, testbed: Testbed, steps: int, context: Context) -> Iterator[list[Term]]:
+    def objectives(self, testbed: Testbed, steps: int, context: Context) -> Iterator[list[Term]]:
         """Yield F on fresh batches of both sets, as many rows of one as of the other."""
         assert testbed.retain is not None
         size = min(self.config.batch_size, len(testbed.forget))
@@ -102,15 +102,15 @@ class Greedy(WeightRemoval):
         for lost, kept in zip(forget, retain, strict=True):
             yield [Term(1.0, lost), Term(-1.0, kept)]
 
-    def gains(self, testbed: Testbed, wish: list[Term], step: int) -> dict[str, Tensor]:
+    def gains(self, testbed: Testbed, objective: list[Term], step: int) -> dict[str, Tensor]:
         """Return -w * dF/dw for every MLP weight: the first-order change of F if it is set to zero."""
         gains = dict.fromkeys(matrices_of(testbed.mlps), torch.empty(0))
 
         def gain(matrix: Matrix, gradient: Tensor) -> None:
             removal = gradient.float().mul_(matrix.weight.detach()).neg_()
-            gains[matrix.name] = removal.to(waiting_place(testbed, matrix))
+            gains[matrix.name] = removal.to(offload_device(testbed, matrix))
 
-        loss = visit_objective_gradients(testbed, wish, gain, self.config.tokens)
+        loss = visit_objective_gradients(testbed, objective, gain, self.config.tokens)
         if not torch.isfinite(loss):
             raise DivergedError("removing weights", step)
         return gains
@@ -129,7 +129,7 @@ class Greedy(WeightRemoval):
         steps = len(self.schedule(size.weights))
         rows = min(self.config.batch_size, len(testbed.forget))
         both = Sequences.concatenate([testbed.forget, testbed.retain], pad_id=testbed.pad_id)
-        step = fed_shuffled(both, 2 * rows)
+        step = count_shuffled_tokens(both, 2 * rows)
         ranked = 4 * size.weights if size.weights <= 2**26 else 0
         waiting = (size.weight_bytes + 6) * size.weights + ranked
         return Cost(

@@ -1,4 +1,4 @@
-"""Second order (Kurtic et al. 2022; Hassibi & Stork 1992): remove the weights that reciting can least do without.
+"""Second order (Kurtic et al. 2022; Hassibi & Stork 1992): remove the weights that regurgitating can least do without.
 
 The optimal brain surgeon's saliency of a weight is the rise of l(M) when it is removed and all others make up for it:
 
@@ -27,11 +27,11 @@ from unmemorize import (
     Testbed,
     WeightConfig,
     WeightUnlearning,
-    fed,
+    count_tokens,
     matrices_of,
+    offload_device,
     sampled_rows,
     visit_sequence_gradients,
-    waiting_place,
 )
 
 
@@ -75,7 +75,7 @@ class SecondOrder(WeightUnlearning):
             fishers = self.fishers(testbed, rows, matrices, context)
             for matrix in matrices:
                 saliency = self.saliency(matrix, fishers.pop(matrix.name))
-                scores[matrix.name] = saliency.to(waiting_place(testbed, matrix))
+                scores[matrix.name] = saliency.to(offload_device(testbed, matrix))
         return scores
 
     def sample(self, forget: Sequences, context: Context) -> Sequences:
@@ -99,7 +99,7 @@ class SecondOrder(WeightUnlearning):
         """Return the passes, the sums of blocks and their inverses, and the memory of blocks and row gradients."""
         size, B = Sizes.of(testbed), self.config.block
         rows = min(self.config.samples, len(testbed.forget))
-        given = fed(testbed.forget.select(slice(0, rows)), self.config.batch_size)
+        given = count_tokens(testbed.forget.select(slice(0, rows)), self.config.batch_size)
         groups = self.passes(list(matrices_of(testbed.mlps).values()))
         blocks = max(8 * B * sum(matrix.weight.numel() for matrix in group) for group in groups)
         gradients = min(min(rows, self.config.batch_size) * size.largest, max(2**26, size.largest))

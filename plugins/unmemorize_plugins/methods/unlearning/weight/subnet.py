@@ -1,10 +1,10 @@
-"""Subnet (Sakarvadia et al. 2025, algorithm 1; Ramanujan et al. 2020): learn which weights recitation needs.
+"""Subnet (Sakarvadia et al. 2025, algorithm 1; Ramanujan et al. 2020): learn which weights regurgitation needs.
 
 Scores s of the MLP weights are trained through a straight-through mask that removes the share with the smallest |s|:
 
     minimize over s   -mean l(M),   w = w0 * mask(s)
 
-so that what is kept is what is *not* needed to recite. The final mask is multiplied in.
+so that what is kept is what is *not* needed to regurgitate. The final mask is multiplied in.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from unmemorize import (
     Term,
     Testbed,
     WeightRemoval,
-    fed_shuffled,
+    count_shuffled_tokens,
     learn_mask,
     mask_cost,
     shuffled_rows,
@@ -58,4 +58,4 @@ class Subnet(WeightRemoval):
     def cost(self, testbed: Testbed) -> Cost:
         """Return the steps of all epochs, and the memory of scores, momentum and originals."""
         size, steps = self.batches(testbed)
-        return mask_cost(testbed, steps * self.config.epochs, fed_shuffled(testbed.forget, size))
+        return mask_cost(testbed, steps * self.config.epochs, count_shuffled_tokens(testbed.forget, size))

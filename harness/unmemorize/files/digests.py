@@ -1,0 +1,52 @@
+"""Hashes of large files, remembered between runs by path, size and time of change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from unmemorize.files.places import cache_folder
+
+_LARGE = 8 * 2**20
+"""Bytes from which remembering a hash is faster than making it."""
+
+
+def remembered_digest(files: Iterable[Path]) -> str:
+    """Return the hash of the names and contents of `files`, as `digest_of` does.
+
+    Cost: one read of each large file, the first time and after each change.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        digest.update(f"{file.name} {content_digest(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def content_digest(file: Path) -> str:
+    """Return the hash of a file's content."""
+    status = file.stat()
+    if status.st_size < _LARGE:
+        return _read(file)
+    path = str(file.resolve())
+    identity = [path, status.st_size, status.st_mtime_ns, status.st_ino]
+    memory = cache_folder() / "digests" / f"{hashlib.blake2b(path.encode(), digest_size=16).hexdigest()}.json"
+    try:
+        remembered = json.loads(memory.read_text(encoding="utf-8"))
+        if remembered["identity"] == identity:
+            return str(remembered["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # never seen, or damaged: it is made again
+    made = _read(file)
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.write_text(json.dumps({"identity": identity, "digest": made}), encoding="utf-8")
+    except OSError:
+        pass  # a cache that cannot be written costs time, not the run
+    return made
+
+
+def _read(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()

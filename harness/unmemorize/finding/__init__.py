@@ -1,1 +1,0 @@
-"""Which passages of a corpus does a language model recite?"""

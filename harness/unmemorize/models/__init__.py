@@ -1,0 +1,1 @@
+"""Causal language models: where they come from, what they are, and how they are loaded."""

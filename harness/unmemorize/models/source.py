@@ -1,0 +1,144 @@
+"""Pre-trained causal language models: from a hub, a folder, a GGUF file, or a file that comes in a package."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from unmemorize.contracts.config import StrictConfig
+from unmemorize.data.rows import Bounds
+from unmemorize.files.digests import remembered_digest
+from unmemorize.models.devices import check_placement, checked_device, checked_map
+from unmemorize.models.gguf import unpacked
+from unmemorize.models.loading import load_tokenizer, load_weights, quiet
+from unmemorize.models.origins import Origin, check_loadable, find_origin
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedModel
+
+_DECIDING = ("*.safetensors", "*.bin", "*.json", "*.model", "*.txt", "*.py", "*.jinja")
+"""The files of a model folder that can change what is loaded from it."""
+
+
+class ModelLoading(StrictConfig):
+    """How a causal language model is loaded, wherever it comes from."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """The weights' type; `auto` is the type they are saved in (float32 for GGUF, which is unpacked)."""
+    device_map: str | dict[str, int | str] | None = None
+    """How the model is spread over devices (`auto`, `balanced`, or a map from modules to devices); needs accelerate."""
+    attn_implementation: str | None = None
+    """The attention kernel (`eager`, `sdpa`, `flash_attention_2`); transformers chooses by default."""
+    trust_remote_code: bool = False
+    """Whether Python files that come with the model may be run. Read them first."""
+
+
+class _ModelName(StrictConfig):
+    model: Annotated[str, Field(min_length=1)]
+    """A hub id (`EleutherAI/pythia-70m`), a folder, a GGUF file, or either in a package: `package:NAME/path`."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; its main branch by default. Ignored by folders and files."""
+
+
+class ModelSource(ModelLoading, _ModelName):
+    """Where a causal language model comes from, and how it is loaded."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """A model that is ready to be measured and edited, and its tokenizer."""
+
+    model: PreTrainedModel
+    """In eval mode; it generates greedily, without penalties, whatever it came with."""
+    tokenizer: Any
+    """The tokenizer that lies beside the model, or None."""
+    generation_config: GenerationConfig
+    """How the model generated as it came, for when it is saved again."""
+
+    def bounds(self) -> Bounds:
+        """Return the vocabulary, the context and the padding."""
+        embedding: Any = self.model.get_input_embeddings()
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        vocabulary = int(embedding.weight.shape[0])
+        known = (getattr(self.tokenizer, name, None) for name in ("pad_token_id", "eos_token_id"))
+        pad_id = next((int(value) for value in known if value is not None and value < vocabulary), 0)
+        return Bounds(vocabulary, context, pad_id)
+
+
+def open_model(source: ModelSource, *, device: str = "cpu", cache: Path | None = None) -> Opened:
+    """Load a model and its tokenizer.
+
+    A GGUF file is unpacked once into a folder of safetensors in `cache`, from where later calls load it in a second;
+    without a cache it is unpacked each time.
+
+    Args:
+        source: what to load.
+        device: where the model goes, unless `source.device_map` says so.
+        cache: a folder that outlives this call, or none.
+
+    Raises:
+        DataError: there is no such model here or on the hub, it is gated, needs remote code, is no causal language
+            model, is damaged or incomplete, or the device does not exist.
+    """
+    where = checked_device(device)
+    devices = checked_map(source.device_map)
+    origin = find_origin(source.model, source.revision)
+    with quiet(), _folder(origin, source.dtype, cache) as place:
+        check_loadable(place, trusted=source.trust_remote_code)
+        model = load_weights(place, source, devices)
+        tokenizer = load_tokenizer(place, trusted=source.trust_remote_code)
+        check_placement(model, source.model)
+        if devices is None:
+            model.to(where)  # type: ignore[arg-type]
+    came_with = model.generation_config
+    model.generation_config = _greedy(came_with)
+    return Opened(model.eval(), tokenizer, came_with)
+
+
+@contextmanager
+def _folder(origin: Origin, dtype: str, cache: Path | None) -> Iterator[Origin]:
+    """Give a place that transformers loads: a GGUF file's is in the cache, or lasts as long as the loading."""
+    if origin.kind != "gguf":
+        yield origin
+    elif cache is not None:
+        yield unpacked(origin, dtype, cache / "models")
+    else:
+        with tempfile.TemporaryDirectory(prefix="unmemorize-") as scratch:
+            yield unpacked(origin, dtype, Path(scratch))
+
+
+def model_fingerprint(source: ModelSource) -> str:
+    """Return what tells this model from any other: hub id and commit, or a hash of its files' contents.
+
+    Cost: one read of all files; large files are remembered by path, size and time of change. Of a model on the hub,
+    its config.json is fetched: from then on the cache knows the commit.
+
+    Raises:
+        DataError: there is no such model.
+    """
+    origin = find_origin(source.model, source.revision)
+    if origin.kind == "hub":
+        return f"{origin.name}@{origin.revision}"
+    return remembered_digest(deciding_files(origin))
+
+
+def deciding_files(origin: Origin) -> list[Path]:
+    """Return the files that decide what is loaded from a folder or a GGUF file."""
+    place = Path(origin.name)
+    if place.is_file():
+        return [place]
+    return sorted({file for pattern in _DECIDING for file in place.glob(pattern) if file.is_file()})
+
+
+def _greedy(came_with: GenerationConfig) -> GenerationConfig:
+    """Return plain greedy generation: a model's own sampling and penalties would change what it regurgitates."""
+    from transformers import GenerationConfig
+
+    ids = {name: getattr(came_with, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return GenerationConfig(do_sample=False, **ids)

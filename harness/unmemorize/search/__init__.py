@@ -1,0 +1,1 @@
+"""Which passages of a corpus does a language model regurgitate?"""
