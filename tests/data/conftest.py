@@ -1,4 +1,4 @@
-"""A tiny model in a folder, and files of sequences."""
+"""Files of sequences."""
 
 from __future__ import annotations
 
@@ -8,22 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from model_folders import save, toy_tokenizer
-
-from unmemorize.testing import tiny_model
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A tiny GPT-2, without a tokenizer."""
-    return save(tiny_model("gpt2"), tmp_path / "model")
-
-
-@pytest.fixture
-def with_tokenizer(folder: Path) -> Path:
-    """The same model, with the toy tokenizer beside it."""
-    toy_tokenizer().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

@@ -347,7 +347,7 @@ def test_a_device_that_this_machine_does_not_have(folder: Path) -> None:
 
 
 def test_a_device_map_without_accelerate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from unmemorize.sources import devices
+    from unmemorize.models import devices
 
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError) as caught:

@@ -8,7 +8,8 @@ import pytest
 
 import unmemorize
 from unmemorize.errors import DataError
-from unmemorize.files.places import digest_of, located
+from unmemorize.files.places import check_new, digest_of, located
+from unmemorize.models.origins import find_origin
 
 
 def test_a_package_and_a_path_in_it_are_found() -> None:
@@ -39,3 +40,22 @@ def test_the_digest_tells_names_and_contents_apart(tmp_path: Path) -> None:
     assert before != digest_of([two])
     one.write_text("other")
     assert digest_of([one]) != before
+
+
+@pytest.mark.parametrize("place", ["./" + "y" * 300, "~nobody-of-this-name/m", f"package:unmemorize/{'z' * 300}"])
+def test_a_name_that_the_system_refuses_is_an_error_in_three_parts(place: str) -> None:
+    with pytest.raises(DataError, match=r"model = .*(File name too long|Could not determine home directory)"):
+        located(place, "model")
+    with pytest.raises(DataError, match="model = "):
+        find_origin(place)
+
+
+@pytest.mark.parametrize("name", ["z" * 300, "a b/c", " ", "x\0y", "a--b"])
+def test_a_name_that_no_hub_takes_is_not_looked_up(name: str) -> None:
+    with pytest.raises(DataError, match="neither a path that exists nor a hub id"):
+        find_origin(name)
+
+
+def test_a_new_folder_of_an_impossible_name_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="File name too long"):
+        check_new(tmp_path / ("x" * 300), "name another folder")

@@ -12,8 +12,8 @@ from model_folders import save, toy_tokenizer
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from unmemorize import ModelSource, UnmemorizeError, model_fingerprint, open_model
+from unmemorize.files import digests
 from unmemorize.models.devices import check_placement, checked_device, checked_map
-from unmemorize.sources import digests
 from unmemorize.testing import ARCHITECTURES, tiny_model
 
 IDS = torch.arange(3, 13)[None]

@@ -8,30 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unmemorize.errors import DataError
+from unmemorize.files.places import check_new
 
 if TYPE_CHECKING:
     from unmemorize.api.mitigation import Mitigation
 
 CARD, REPORT, EDITS = "README.md", "mitigation.json", "edits.safetensors"
-
-
-def check_new(folder: Path, fix: str) -> None:
-    """Refuse a folder that holds something or cannot be made: better now than after an hour's work.
-
-    Raises:
-        DataError: it is not empty, or cannot be written.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} exists already", expected="a new folder: nothing is overwritten", fix=fix)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be written: {error.strerror or error}", expected="a place where you may write", fix=fix
-        ) from error
 
 
 def save(mitigation: Mitigation, folder: Path, tokenizer: Any, source: Mapping[str, Any]) -> list[Path]:

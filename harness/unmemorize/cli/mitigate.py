@@ -78,8 +78,8 @@ def command(
     """
     from contextlib import ExitStack
 
-    from unmemorize.api.saving import check_new
     from unmemorize.cli.progress import TerminalProgress
+    from unmemorize.files.places import check_new
     from unmemorize.models.source import ModelSource
     from unmemorize.suite.overrides import parse
 

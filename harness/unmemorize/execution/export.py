@@ -12,6 +12,7 @@ from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.errors import DataError
 from unmemorize.execution.bench import Surroundings, load_testbed
 from unmemorize.execution.environment import environment, synchronize
+from unmemorize.files.places import check_new
 from unmemorize.models.loading import quiet
 from unmemorize.registry.manager import Registry
 from unmemorize.suite.model import TestbedEntry, settings
@@ -30,7 +31,7 @@ def export_testbed(
     Raises:
         DataError: the folder is not empty, or cannot be written.
     """
-    _check_folder(folder)
+    check_new(folder, "name another folder with --out")
     provider = registry.provider(entry.provider)(entry.config)
     device = surroundings.device
     context = Context(
@@ -56,15 +57,6 @@ def export_testbed(
             expected="a place where you may write, with room for the model",
             fix="name another folder with --out",
         ) from error
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(
-            f"{folder} exists already",
-            expected="a new folder: nothing is overwritten",
-            fix="name another folder with --out",
-        )
 
 
 def _written(testbed: Testbed, about: dict[str, Any], folder: Path) -> Iterator[Path]:

@@ -9,9 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unmemorize.errors import DataError
+from unmemorize.files.reasons import reason_of
 
 INSIDE = "package:"
 """What a place inside an installed package starts with: `package:IMPORT_NAME/path/in/it`."""
+_SHOWN = 60
+"""Characters of an impossible name that an error shows."""
 
 
 def located(place: str, setting: str) -> Path:
@@ -20,7 +23,7 @@ def located(place: str, setting: str) -> Path:
     Raises:
         DataError: there is no such path, package, or path in the package, or it may not be read.
     """
-    path = _in_package(place, setting) if place.startswith(INSIDE) else Path(place).expanduser()
+    path = named(place, setting)
     if not path.exists():
         raise DataError(
             f"{setting} = {place!r}: there is no file or folder {path.name!r} in {path.parent}",
@@ -34,6 +37,45 @@ def located(place: str, setting: str) -> Path:
             fix=f"check its permissions with `ls -ld {path}`",
         )
     return path
+
+
+def named(place: str | Path, setting: str) -> Path:
+    """Return the path that `place` names, whether or not anything is there, for the setting called `setting`.
+
+    Raises:
+        DataError: no such package is installed; or the system takes no such name: it is too long, or in the home of a
+            user that does not exist.
+    """
+    name = str(place)
+    try:
+        path = _in_package(name, setting) if name.startswith(INSIDE) else Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{setting} = {name[:_SHOWN]!r} ({len(name)} characters): {reason_of(error)}",
+            expected="a path that the system takes",
+            fix=f"correct the path that {setting} names",
+        ) from error
+    return path
+
+
+def check_new(folder: Path, fix: str) -> None:
+    """Refuse a folder that holds something or cannot be made: better now than after an hour's work.
+
+    Raises:
+        DataError: it is not empty, or cannot be written.
+    """
+    if named(folder, "out").exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} exists already", expected="a new folder: nothing is overwritten", fix=fix)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be written: {reason_of(error)}", expected="a place where you may write", fix=fix
+        ) from error
 
 
 def _in_package(place: str, setting: str) -> Path:

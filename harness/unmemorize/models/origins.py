@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,7 +11,6 @@ from unmemorize.errors import DataError, nearest
 from unmemorize.files.places import INSIDE, located
 from unmemorize.models.hub import fetched, fetched_if_there
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _CONFIG = "config.json"
 
 
@@ -49,9 +48,9 @@ def find_origin(model: str, revision: str | None = None) -> Origin:
             expected="a model folder (config.json and *.safetensors), a file *.gguf, or a hub id",
             fix=f"name the folder: model = {str(path.parent)!r}",
         )
-    if not _HUB_ID.fullmatch(model):
+    if not _is_hub_id(model):
         raise DataError(
-            f"model = {model!r} is neither a path that exists nor a hub id",
+            f"model = {model[:100]!r} is neither a path that exists nor a hub id",
             expected="a folder, a file *.gguf, package:NAME/path, or a hub id such as EleutherAI/pythia-70m",
             fix="correct the setting model",
         )
@@ -61,7 +60,18 @@ def find_origin(model: str, revision: str | None = None) -> Origin:
 
 def _is_path(model: str) -> bool:
     looks_like_one = model.startswith((INSIDE, ".", "/", "~")) or "\\" in model or model.count("/") > 1
-    return looks_like_one or model.lower().endswith(".gguf") or Path(model).exists()
+    return looks_like_one or model.lower().endswith(".gguf") or os.path.exists(model)
+
+
+def _is_hub_id(model: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(model)
+    except HFValidationError:
+        return False
+    return True
 
 
 def check_loadable(origin: Origin, *, trusted: bool) -> None:
