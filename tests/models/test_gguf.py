@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from unmemorize.models import gguf as unpacking
 
 from unmemorize import ModelSource, UnmemorizeError, model_fingerprint, open_model
+from unmemorize.models import gguf as unpacking
 from unmemorize.testing import tiny_model
 
 gguf = pytest.importorskip("gguf")

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import MethodType
-from typing import Any
-
-import torch
-from torch import nn
-from torch.utils.checkpoint import checkpoint
+from typing import TYPE_CHECKING, Any
 
 from unmemorize.contracts.layout import MLP
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @contextmanager
@@ -53,6 +52,9 @@ _BEFORE = "_forward_before_checkpointing"
 
 
 def _recomputed(block: nn.Module, *arguments: Any, **named: Any) -> Any:
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
     forward = block.__dict__[_BEFORE] or partial(type(block).forward, block)
     if not torch.is_grad_enabled() or _caches(arguments, named):
         return forward(*arguments, **named)

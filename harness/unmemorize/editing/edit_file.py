@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from unmemorize.editing.edits import Reference
 from unmemorize.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _FORMAT = 1
 DENSE = 0.5
@@ -35,19 +36,21 @@ Edits = dict[str, ChangedParameter]
 """By the parameter's name; parameters that were not touched are not in it."""
 
 
-@torch.no_grad()
 def edits_of(model: nn.Module, reference: Reference) -> Edits:
     """Return what differs between a model and its reference. Memory: one parameter at a time, and the masks."""
-    edits = {}
-    for name, parameter in model.named_parameters():
-        now = parameter.detach().cpu()
-        differs = now != reference.original(name)
-        changed = int(differs.sum())
-        if not changed:
-            continue
-        mask = None if changed > DENSE * differs.numel() else _packed(differs)
-        edits[name] = ChangedParameter(tuple(now.shape), changed, not bool(now[differs].any()), mask)
-    return edits
+    import torch
+
+    with torch.no_grad():
+        edits = {}
+        for name, parameter in model.named_parameters():
+            now = parameter.detach().cpu()
+            differs = now != reference.original(name)
+            changed = int(differs.sum())
+            if not changed:
+                continue
+            mask = None if changed > DENSE * differs.numel() else _packed(differs)
+            edits[name] = ChangedParameter(tuple(now.shape), changed, not bool(now[differs].any()), mask)
+        return edits
 
 
 def write_edits(edits: Edits, path: Path) -> None:
@@ -83,7 +86,6 @@ def read_edits(path: str | Path) -> Edits:
     }
 
 
-@torch.no_grad()
 def apply_edits(model: nn.Module, edits: Edits | str | Path) -> int:
     """Set to zero, in place, what an edit set to zero in another copy of the same model; return how many weights.
 
@@ -94,15 +96,18 @@ def apply_edits(model: nn.Module, edits: Edits | str | Path) -> int:
     Raises:
         DataError: the edit did more than set weights to zero, or the model has other parameters.
     """
-    edits = edits if isinstance(edits, dict) else read_edits(edits)
-    parameters = dict(model.named_parameters())
-    for name, edit in edits.items():
-        _check_applicable(name, edit, parameters.get(name))
-    for name, edit in edits.items():
-        assert edit.mask is not None
-        weights = parameters[name]
-        weights.masked_fill_(_unpacked(edit.mask, edit.shape).to(weights.device), 0.0)
-    return sum(edit.changed for edit in edits.values())
+    import torch
+
+    with torch.no_grad():
+        edits = edits if isinstance(edits, dict) else read_edits(edits)
+        parameters = dict(model.named_parameters())
+        for name, edit in edits.items():
+            _check_applicable(name, edit, parameters.get(name))
+        for name, edit in edits.items():
+            assert edit.mask is not None
+            weights = parameters[name]
+            weights.masked_fill_(_unpacked(edit.mask, edit.shape).to(weights.device), 0.0)
+        return sum(edit.changed for edit in edits.values())
 
 
 def _check_applicable(name: str, edit: ChangedParameter, parameter: Tensor | None) -> None:
@@ -122,9 +127,13 @@ def _check_applicable(name: str, edit: ChangedParameter, parameter: Tensor | Non
 
 
 def _packed(mask: Tensor) -> Tensor:
+    import torch
+
     return torch.from_numpy(np.packbits(mask.flatten().numpy()))
 
 
 def _unpacked(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
+    import torch
+
     bits = np.unpackbits(mask.numpy(), count=math.prod(shape))
     return torch.from_numpy(bits).bool().view(shape)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.contracts.layout import MLP, Matrix
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def matrices_of(mlps: Sequence[MLP]) -> dict[str, Matrix]:
@@ -17,7 +17,6 @@ def matrices_of(mlps: Sequence[MLP]) -> dict[str, Matrix]:
     return {matrix.name: matrix for mlp in mlps for matrix in mlp.matrices}
 
 
-@torch.no_grad()
 def zero_weights(mlps: Sequence[MLP], masks: Mapping[str, Tensor]) -> None:
     """Set the weights to zero at which a mask is True.
 
@@ -25,12 +24,14 @@ def zero_weights(mlps: Sequence[MLP], masks: Mapping[str, Tensor]) -> None:
         mlps: the MLPs of the model.
         masks: bool tensors by parameter name, in each parameter's own shape.
     """
-    for name, matrix in matrices_of(mlps).items():
-        if name in masks:
-            matrix.weight.masked_fill_(masks[name].to(matrix.weight.device), 0.0)
+    import torch
+
+    with torch.no_grad():
+        for name, matrix in matrices_of(mlps).items():
+            if name in masks:
+                matrix.weight.masked_fill_(masks[name].to(matrix.weight.device), 0.0)
 
 
-@torch.no_grad()
 def zero_neurons(mlps: Sequence[MLP], mask: Tensor) -> None:
     """Remove neurons from the residual stream: set their outgoing weights to zero.
 
@@ -38,8 +39,11 @@ def zero_neurons(mlps: Sequence[MLP], mask: Tensor) -> None:
         mlps: the MLPs of the model.
         mask: (layers, neurons) bool, True at the neurons to remove.
     """
-    for mlp, row in zip(mlps, mask, strict=True):
-        mlp.down.by_input()[row.to(mlp.down.weight.device)] = 0.0
+    import torch
+
+    with torch.no_grad():
+        for mlp, row in zip(mlps, mask, strict=True):
+            mlp.down.by_input()[row.to(mlp.down.weight.device)] = 0.0
 
 
 class Changes(NamedTuple):
@@ -63,23 +67,27 @@ class Reference:
         """Return the value that a parameter or buffer had, on the CPU."""
         return self._state[name]
 
-    @torch.no_grad()
     def changes(self, model: nn.Module) -> Changes:
         """Count the parameters whose value differs. Tied parameters count once."""
-        edited = total = 0
-        for name, parameter in model.named_parameters():
-            total += parameter.numel()
-            edited += int((parameter.detach().cpu() != self._state[name]).sum())
-        return Changes(edited=edited, parameters=total)
+        import torch
 
-    @torch.no_grad()
+        with torch.no_grad():
+            edited = total = 0
+            for name, parameter in model.named_parameters():
+                total += parameter.numel()
+                edited += int((parameter.detach().cpu() != self._state[name]).sum())
+            return Changes(edited=edited, parameters=total)
+
     def restore(self, model: nn.Module) -> None:
         """Write back the tensors that differ, and only at the places where they differ."""
-        for name, value in model.state_dict().items():
-            original = self._state[name].to(value.device)
-            differs = value != original
-            if differs.any():
-                value[differs] = original[differs]
+        import torch
+
+        with torch.no_grad():
+            for name, value in model.state_dict().items():
+                original = self._state[name].to(value.device)
+                differs = value != original
+                if differs.any():
+                    value[differs] = original[differs]
 
     def same_keys(self, model: nn.Module) -> bool:
         """Whether the model still has exactly the state-dict keys, shapes and dtypes of the reference."""
@@ -118,6 +126,8 @@ def visited_gradients(
 
     Memory: the gradient of one matrix at a time.
     """
+
+    import torch
 
     def showing(matrix: Matrix) -> Callable[[Tensor], None]:
         def show(weight: Tensor) -> None:

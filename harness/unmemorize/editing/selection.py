@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from unmemorize.errors import SelectionError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Scope = Literal["layer", "global"]
 
@@ -87,6 +87,8 @@ def select_largest(scores: Mapping[str, Tensor], count: int) -> Largest:
     Raises:
         SelectionError: a score is NaN.
     """
+    import torch
+
     for name, values in scores.items():
         if torch.isnan(values).any():
             raise SelectionError.not_finite(name)
@@ -109,6 +111,8 @@ def kth_largest(parts: Sequence[Tensor], k: int) -> Tensor:
     with more than `COUNTED_FROM` float32 numbers together, which may lie on several devices, no copy is made: counting
     finds the upper 16 bits of the value, then the lower ones.
     """
+    import torch
+
     if len(parts) > 1 and sum(part.numel() for part in parts) > COUNTED_FROM and _all_float32(parts):
         return _kth_by_counting(parts, k)
     device = parts[0].device
@@ -127,11 +131,15 @@ _HALF = 16
 
 
 def _all_float32(parts: Sequence[Tensor]) -> bool:
+    import torch
+
     return all(part.dtype == torch.float32 for part in parts)
 
 
 def _kth_by_counting(parts: Sequence[Tensor], k: int) -> Tensor:
     """Return the k-th largest number: the bits of a float, its sign aside, are ordered as the numbers are."""
+    import torch
+
     upper, left = _bin_of(sum(_counted(keys >> _HALF, -(2**15)) for keys in _keys(parts)), k)
     upper -= 2**15
     lower, _ = _bin_of(
@@ -145,6 +153,8 @@ def _kth_by_counting(parts: Sequence[Tensor], k: int) -> Tensor:
 
 def _keys(parts: Sequence[Tensor]) -> Iterator[Tensor]:
     """Yield int32 numbers that are ordered as the floats of all parts are, some at a time; -0 comes just before 0."""
+    import torch
+
     for part in parts:
         for values in part.detach().flatten().split(_COUNTED_AT_ONCE):
             bits = values.view(torch.int32)
@@ -152,6 +162,8 @@ def _keys(parts: Sequence[Tensor]) -> Iterator[Tensor]:
 
 
 def _counted(keys: Tensor, lowest: int) -> Tensor:
+    import torch
+
     return torch.bincount(keys - lowest, minlength=2**_HALF).cpu()
 
 
@@ -163,6 +175,8 @@ class _Bin(NamedTuple):
 
 def _bin_of(counts: Tensor | int, k: int) -> _Bin:
     """Return the bin that holds the k-th largest."""
+    import torch
+
     assert isinstance(counts, torch.Tensor)
     above = counts.flip(0).cumsum(0)
     place = int((above >= k).nonzero()[0])

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.evaluation.probe import Probe
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 CACHE_BUDGET = 1 << 30
 """Bytes of keys and values that one batch of continuations may hold."""
 
-Processor = Callable[[Tensor, Tensor], Tensor]
+Processor = Callable[["Tensor", "Tensor"], "Tensor"]
 """A logits processor: ids (B, T) so far and next-token scores (B, V) to new scores (B, V)."""
 
 
@@ -38,6 +38,8 @@ class Generated(NamedTuple):
 
     def matches(self, wanted: Sequences) -> Tensor:
         """Return (N,) bool: whether the model says exactly the suffix of each row of `wanted` (same prompts)."""
+        import torch
+
         true, lengths = suffixes(wanted, self.tokens.shape[1])
         beyond = torch.arange(self.tokens.shape[1]) >= lengths[:, None]
         return ((self.tokens == true) | beyond).all(dim=1)
@@ -45,6 +47,8 @@ class Generated(NamedTuple):
 
 def suffixes(rows: Sequences, width: int) -> tuple[Tensor, Tensor]:
     """Return the (N, width) suffixes of rows, moved to the left, and their (N,) lengths."""
+    import torch
+
     lengths = rows.lengths - rows.suffix_starts
     columns = rows.suffix_starts[:, None] + torch.arange(width)
     return rows.tokens.gather(1, columns.clamp(max=rows.tokens.shape[1] - 1)), lengths
@@ -70,6 +74,8 @@ def generate(
         known: (N,) bool, the rows that are known to be continued with exactly their suffix: they are not decoded.
         processors: further logits processors, applied after the testbed's.
     """
+    import torch
+
     asked = probe.asked()
     width = int(asked.max()) if len(asked) else 0
     tokens = torch.full((len(asked), width), testbed.pad_id, dtype=torch.int64)
@@ -86,21 +92,22 @@ def generate(
     return Generated(rows=probe.rows, tokens=tokens, lengths=asked)
 
 
-@torch.no_grad()
 def _continuations(testbed: Testbed, rows: Sequences, count: int, processors: Sequence[Processor]) -> Tensor:
     """Return (B, count): what the model says after prompts of one length."""
+    import torch
     from transformers import LogitsProcessorList
 
-    model: Any = testbed.model
-    start = int(rows.suffix_starts[0])
-    prompts = rows.tokens[:, :start].to(testbed.device)
-    output: Tensor = model.generate(
-        input_ids=prompts,
-        attention_mask=torch.ones_like(prompts),
-        max_new_tokens=count,
-        logits_processor=LogitsProcessorList([*testbed.decoding, *processors]),
-    )
-    return output[:, start:].cpu()
+    with torch.no_grad():
+        model: Any = testbed.model
+        start = int(rows.suffix_starts[0])
+        prompts = rows.tokens[:, :start].to(testbed.device)
+        output: Tensor = model.generate(
+            input_ids=prompts,
+            attention_mask=torch.ones_like(prompts),
+            max_new_tokens=count,
+            logits_processor=LogitsProcessorList([*testbed.decoding, *processors]),
+        )
+        return output[:, start:].cpu()
 
 
 def _chunks(testbed: Testbed, rows: Sequences, asked: Tensor, wanted: Tensor) -> list[Tensor]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.metric import Reading, Statistic
 from unmemorize.contracts.testbed import Sequences, Testbed, Window
 from unmemorize.evaluation.generation import Generated, Processor, evaluating, generate
 from unmemorize.evaluation.probe import Probe, build_probe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LOGIT_BUDGET = 32_000_000
 """Logits held at once: 128 MB in float32."""
@@ -105,6 +105,8 @@ class Evaluation:
     def teacher_forced_padded(self, name: str) -> TeacherForced:
         """Return the pass that feeds and counts padding like any other token (as the paper's code does)."""
 
+        import torch
+
         def whole() -> Sequences:
             sequences = self.testbed.sets()[name]
             return dataclasses.replace(sequences, lengths=torch.full_like(sequences.lengths, sequences.tokens.shape[1]))
@@ -165,6 +167,8 @@ class Evaluation:
             rows: prompts and suffixes; each row is continued by as many tokens as its suffix has.
             processors: further logits processors, applied after those of a decode-time method.
         """
+        import torch
+
         probe = Probe(rows, None, torch.arange(len(rows)))
         nothing = torch.zeros(len(rows), dtype=torch.bool)
         return generate(self.testbed, probe, self.context, label, nothing, processors)
@@ -186,6 +190,8 @@ class Evaluation:
         return self._generated(name, window, everything=True).matches(rows)
 
     def _generated(self, name: str, window: Window, *, everything: bool) -> Generated:
+        import torch
+
         key = (name, window, everything)
         if key not in self._generations:
             probe = self.probe(name, window)
@@ -231,7 +237,6 @@ def _every_suffix_token_hit(teacher_forced: TeacherForced, rows: Sequences) -> T
     return (teacher_forced.hits | ~wanted).all(dim=1)
 
 
-@torch.no_grad()
 def read_teacher_forced(
     testbed: Testbed, rows: Sequences, context: Context, description: str, *statistics: Statistic
 ) -> TeacherForced:
@@ -239,28 +244,31 @@ def read_teacher_forced(
 
     Memory: the logits of one batch (bounded by `LOGIT_BUDGET`) plus 17 bytes per token, and 4 for each statistic.
     """
-    width = max(1, rows.tokens.shape[1] - 1)
-    losses = torch.zeros(len(rows), width)
-    predicted = torch.zeros(len(rows), width, dtype=torch.int64)
-    kept = {statistic: torch.zeros(len(rows), width) for statistic in statistics}
-    start = 0
-    with evaluating(testbed):
-        for batch in context.track(list(rows.batches(_batch_size(testbed, width))), description):
-            span = slice(start, start := start + len(batch))
-            read = _read(testbed, batch, statistics)
-            columns = read.losses.shape[1]
-            losses[span, :columns] = read.losses
-            predicted[span, :columns] = read.predicted
-            for statistic, values in read.statistics.items():
-                kept[statistic][span, :columns] = values
-    real = rows.real()[:, 1:]
-    return TeacherForced(
-        losses=_only(losses, real),
-        predicted=predicted,
-        targets=rows.tokens[:, 1:],
-        real=real,
-        statistics={statistic: _only(values, real) for statistic, values in kept.items()},
-    )
+    import torch
+
+    with torch.no_grad():
+        width = max(1, rows.tokens.shape[1] - 1)
+        losses = torch.zeros(len(rows), width)
+        predicted = torch.zeros(len(rows), width, dtype=torch.int64)
+        kept = {statistic: torch.zeros(len(rows), width) for statistic in statistics}
+        start = 0
+        with evaluating(testbed):
+            for batch in context.track(list(rows.batches(_batch_size(testbed, width))), description):
+                span = slice(start, start := start + len(batch))
+                read = _read(testbed, batch, statistics)
+                columns = read.losses.shape[1]
+                losses[span, :columns] = read.losses
+                predicted[span, :columns] = read.predicted
+                for statistic, values in read.statistics.items():
+                    kept[statistic][span, :columns] = values
+        real = rows.real()[:, 1:]
+        return TeacherForced(
+            losses=_only(losses, real),
+            predicted=predicted,
+            targets=rows.tokens[:, 1:],
+            real=real,
+            statistics={statistic: _only(values, real) for statistic, values in kept.items()},
+        )
 
 
 def _only(values: Tensor, real: Tensor) -> Tensor:
@@ -275,6 +283,8 @@ class _Read(NamedTuple):
 
 
 def _read(testbed: Testbed, batch: Sequences, statistics: Iterable[Statistic] = ()) -> _Read:
+    import torch
+
     inputs = batch.inputs().to(testbed.device)
     counted = bool((inputs == testbed.pad_id).any())  # padding that is read like any token: say that it is meant
     mask = torch.ones_like(inputs) if counted else None
@@ -294,6 +304,8 @@ def _read(testbed: Testbed, batch: Sequences, statistics: Iterable[Statistic] = 
 
 def _in_pieces(statistic: Statistic, logits: Tensor, targets: Tensor) -> Tensor:
     """Return the statistic of every position, a few at a time: it may need several copies of what it is given."""
+    import torch
+
     size = max(1, LOGIT_BUDGET // 16 // logits.shape[-1])
     pieces = zip(logits.flatten(0, 1).split(size), targets.flatten().split(size), strict=True)
     values = [statistic(some, wanted).float().cpu() for some, wanted in pieces]

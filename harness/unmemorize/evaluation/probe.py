@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from unmemorize.contracts.testbed import Sequences, Window
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Probe(NamedTuple):
@@ -23,6 +23,8 @@ class Probe(NamedTuple):
 
     def asked(self) -> Tensor:
         """Return (N,) int64: how many tokens a continuation needs to be held against every suffix."""
+        import torch
+
         asked = self.rows.lengths - self.rows.suffix_starts
         return asked if self.clean is None else torch.maximum(asked, self.clean.lengths - self.clean.suffix_starts)
 
@@ -33,6 +35,8 @@ def build_probe(sequences: Sequences, window: Window) -> Probe:
     The suffix starts after `window.prompt` tokens, or where the data says (anchored), and ends after `window.suffix`
     tokens or with the sequence.
     """
+    import torch
+
     starts = sequences.suffix_starts if sequences.anchored else torch.full_like(sequences.lengths, window.prompt)
     ends = torch.minimum(starts + window.suffix, sequences.lengths)
     counted = (starts > 0) & (ends > starts)

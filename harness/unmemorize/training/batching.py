@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def epoch_batches(lengths: Tensor, size: int, pooled: int, generator: torch.Generator) -> list[Tensor]:
@@ -18,6 +21,8 @@ def epoch_batches(lengths: Tensor, size: int, pooled: int, generator: torch.Gene
         pooled: batches per pool; 1 keeps the order purely random.
         generator: the epoch's own source of randomness.
     """
+    import torch
+
     order = torch.randperm(len(lengths), generator=generator)
     pools = torch.split(order, size * pooled)
     batches = [batch for pool in pools for batch in torch.split(pool[lengths[pool].argsort(stable=True)], size)]

@@ -9,9 +9,8 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import torch
-
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -59,6 +58,8 @@ class Checkpoint:
 
     def save(self, run: str, model: Stateful, optimizer: torch.optim.Optimizer, position: Position) -> None:
         """Write the state of the run called `run`."""
+        import torch
+
         state = {
             "run": run,
             "model": model.state_dict(),
@@ -88,6 +89,8 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any] | None:
+        import torch
+
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError):

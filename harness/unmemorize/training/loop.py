@@ -8,9 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch.nn.utils import clip_grad_norm_
-
 from unmemorize.contracts.context import Context, derived_seed
 from unmemorize.errors import DataError, DivergedError
 from unmemorize.training.batching import epoch_batches, steps_per_epoch
@@ -21,6 +18,7 @@ from unmemorize.training.optimizer import build_optimizer, learning_rate_at
 from unmemorize.training.regularizer import TrainingObjective, TrainingStep
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -92,6 +90,8 @@ def train(
         DivergedError: the objective is not finite.
         DeadlineExceeded: the context's time is used up.
     """
+    import torch
+
     if not len(sequences):
         raise DataError(
             f"{description}: there is nothing to train on",
@@ -199,6 +199,9 @@ class _Run:
 
     def step(self, planned: _Batch) -> None:
         """Make one optimizer step."""
+        import torch
+        from torch.nn.utils import clip_grad_norm_
+
         # Seeded at every step, dropout is the same after an interruption, and no generator's state is kept.
         torch.manual_seed(derived_seed(self.context.seed, "dropout", planned.step))
         if not self.model.training:
@@ -236,6 +239,8 @@ class _Run:
         Raises:
             DivergedError: one of them is not finite.
         """
+        import torch
+
         if self.losses:
             values = torch.stack(self.losses).double().cpu()
             finite = values.isfinite()

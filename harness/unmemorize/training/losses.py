@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import torch
-from torch.nn.functional import cross_entropy
-from torch.utils.checkpoint import checkpoint
-
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -63,6 +60,9 @@ def token_losses(model: PreTrainedModel, batch: Sequences, tokens: Tokens = "all
     Memory: the activations of the batch, and its logits as long as there are at most `LOGITS_AT_ONCE`. Of more, only
     those of the counted tokens are computed, a part at a time, and again in the backward pass.
     """
+    import torch
+    from torch.nn.functional import cross_entropy
+
     device: torch.device = model.get_input_embeddings().weight.device  # type: ignore[assignment]
     real = batch.real()
     ids = batch.inputs().to(device)
@@ -109,6 +109,9 @@ def hidden_states(model: PreTrainedModel, ids: Tensor) -> Tensor:
 
 def _streamed(model: PreTrainedModel, ids: Tensor, counted: Tensor) -> Tensor:
     """Return the (B, T - 1) cross-entropies of the `counted` targets, 0 elsewhere, some positions at a time."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
     result = model.base_model(input_ids=ids[:, :-1], use_cache=False)
     hidden = result[0]  # (B, T - 1, width)
     places = counted.nonzero(as_tuple=True)
@@ -134,6 +137,8 @@ def _head_losses(model: PreTrainedModel, kind: type[Any], hidden: Tensor, target
         hidden: what the head is given.
         targets: (n,) ids.
     """
+    from torch.nn.functional import cross_entropy
+
     with _base_returning(model, kind(last_hidden_state=hidden[None])):
         logits = model(input_ids=targets[None], use_cache=False).logits[0]
     return cross_entropy(logits.float(), targets.to(logits.device), reduction="none").to(hidden.device)

@@ -6,14 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
 if TYPE_CHECKING:
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
 _PREFIX = "float32:"
-_HALF = (torch.bfloat16, torch.float16)
 
 
 class MasterWeights:
@@ -27,12 +24,15 @@ class MasterWeights:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
+        import torch
+        from torch import nn
+
         self._model = model
         self._copies: dict[str, tuple[nn.Parameter, nn.Parameter]] = {}
         self.parameters: list[nn.Parameter] = []
         """What the optimizer is to be given."""
         for name, parameter in model.named_parameters():
-            if parameter.requires_grad and parameter.dtype in _HALF:
+            if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
                 self._copies[name] = parameter, nn.Parameter(parameter.detach().float())
                 self.parameters.append(self._copies[name][1])
             elif parameter.requires_grad:
@@ -52,11 +52,13 @@ class MasterWeights:
             for parameter, _ in self._copies.values():
                 parameter.grad = None
 
-    @torch.no_grad()
     def write_back(self) -> None:
         """Round the copies into the model, after a step of the optimizer."""
-        for parameter, copy in self._copies.values():
-            parameter.copy_(copy)
+        import torch
+
+        with torch.no_grad():
+            for parameter, copy in self._copies.values():
+                parameter.copy_(copy)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the model's state, and the copies beside it."""
@@ -65,6 +67,8 @@ class MasterWeights:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Put what `state_dict` returned back into the model and the copies."""
+        import torch
+
         self._model.load_state_dict({name: value for name, value in state.items() if not name.startswith(_PREFIX)})
         with torch.no_grad():
             for name, (_, copy) in self._copies.items():

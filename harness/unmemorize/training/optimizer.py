@@ -6,14 +6,13 @@ import inspect
 import math
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.nn import Parameter
-from torch.optim import Optimizer
-
 from unmemorize.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
 
     from unmemorize.contracts.recipe import TrainingRecipe
 
@@ -46,6 +45,9 @@ def build_optimizer(recipe: TrainingRecipe, parameters: Iterable[Parameter]) -> 
 
 
 def _optimizers() -> dict[str, Any]:
+    import torch
+    from torch.optim import Optimizer
+
     named = {name: getattr(torch.optim, name) for name in dir(torch.optim)}
     return {
         name: kind

@@ -6,11 +6,9 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.contracts.context import Context
@@ -22,6 +20,10 @@ from unmemorize.errors import DivergedError
 from unmemorize.training.losses import sequence_losses
 from unmemorize.unlearning.neurons import NeuronConfig, NeuronUnlearning, neuron_activations
 from unmemorize.unlearning.objective import shuffled_rows
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _LOOK_EVERY = 5
 """Steps between looks at the gates: looking at each step would make the host wait for an accelerator."""
@@ -60,6 +62,8 @@ def gate_gradients(testbed: Testbed, sequences: Sequences, context: Context, con
 
     Cost: one forward and backward pass. Memory: the activations of one batch.
     """
+    import torch
+
     shape = (len(testbed.mlps), testbed.mlps[0].neurons)
     gates = torch.ones(shape, device=testbed.device, requires_grad=True)
     with gradients_of(testbed.model, []), torch.enable_grad():
@@ -141,6 +145,8 @@ class GateUnlearning(NeuronUnlearning):
 
     def attribute(self, testbed: Testbed, context: Context) -> Tensor:
         """Return (layers, neurons) float32."""
+        import torch
+
         generator = context.generator(self.name)
         pulls = gate_gradients(testbed, testbed.forget, context, self.config)
         strength = max(float(pulls.abs().sum()), _WEAKEST)
@@ -181,9 +187,11 @@ class GateUnlearning(NeuronUnlearning):
         batches = shuffled_rows(forget, size, self.config.max_steps, generator)
         return context.track(batches, self.name, self.config.max_steps)
 
-    @torch.no_grad()
     def _parted(self, parameter: Tensor, loss: Tensor, step: int) -> bool:
-        openness = self.openness(parameter)
-        if not torch.isfinite(loss + openness.sum()):
-            raise DivergedError(self.name, step)
-        return bool((openness < 0.5).float().mean() >= self.config.sparsity)
+        import torch
+
+        with torch.no_grad():
+            openness = self.openness(parameter)
+            if not torch.isfinite(loss + openness.sum()):
+                raise DivergedError(self.name, step)
+            return bool((openness < 0.5).float().mean() >= self.config.sparsity)

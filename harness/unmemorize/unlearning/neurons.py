@@ -5,11 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.contracts.context import Context
@@ -18,6 +16,9 @@ from unmemorize.contracts.method import Method, Stage
 from unmemorize.contracts.testbed import Testbed
 from unmemorize.editing.edits import zero_neurons
 from unmemorize.editing.selection import Scope, select_top
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class NeuronConfig(StrictConfig):
@@ -54,6 +55,8 @@ class NeuronUnlearning(Method):
 
     def apply(self, testbed: Testbed, context: Context) -> None:
         """Attribute, select, remove."""
+        import torch
+
         scores = context.shared(attribution_key(self), lambda: self.attribute(testbed, context))
         with context.timed("edit"):
             named = {f"layer {mlp.layer}": row for mlp, row in zip(testbed.mlps, scores, strict=True)}

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
-
 from unmemorize.contracts.layout import Matrix
 from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.editing.edits import matrices_of, visited_gradients
@@ -15,6 +12,8 @@ from unmemorize.errors import DivergedError
 from unmemorize.training.losses import Tokens, sequence_losses
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -30,6 +29,8 @@ def weighted_loss(model: PreTrainedModel, terms: Sequence[Term], tokens: Tokens 
 
     l(x) = mean token cross-entropy of x over its real tokens (`all`) or those of its suffix.
     """
+    import torch
+
     rows = terms[0].rows if len(terms) == 1 else Sequences.concatenate([term.rows for term in terms])
     shares = torch.cat([torch.full((len(term.rows),), term.weight / len(term.rows)) for term in terms])
     losses = sequence_losses(model, rows, tokens=tokens)
@@ -51,6 +52,8 @@ def objective_gradients(testbed: Testbed, terms: Sequence[Term], tokens: Tokens 
     Cost: one forward + backward pass over the rows of all terms. Memory: their activations, and one copy of the MLP
     weights.
     """
+    import torch
+
     gradients = dict.fromkeys(matrices_of(testbed.mlps), torch.empty(0))
 
     def keep(matrix: Matrix, gradient: Tensor) -> None:
@@ -80,6 +83,8 @@ def visit_objective_gradients(
 
 def shuffled_rows(sequences: Sequences, size: int, steps: int, generator: torch.Generator) -> Iterator[Sequences]:
     """Yield `steps` batches of `size` rows: one random order after another, so that every row comes equally often."""
+    import torch
+
     waiting = torch.empty(0, dtype=torch.int64)
     for _ in range(steps):
         while len(waiting) < size:
@@ -90,6 +95,8 @@ def shuffled_rows(sequences: Sequences, size: int, steps: int, generator: torch.
 
 def sampled_rows(sequences: Sequences, count: int, generator: torch.Generator) -> Sequences:
     """Return at most `count` rows, drawn without putting back, in their own order."""
+    import torch
+
     order = torch.randperm(len(sequences), generator=generator)
     return sequences.select(order[:count].sort().values)
 
@@ -115,6 +122,8 @@ class LossWatch:
         Raises:
             DivergedError: one is not finite; it names the first such step.
         """
+        import torch
+
         if not self._waiting:
             return
         bad = (~torch.isfinite(torch.stack(self._waiting))).nonzero().flatten().tolist()

@@ -6,21 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
 from unmemorize.contracts.layout import Matrix
 from unmemorize.contracts.testbed import Sequences
 from unmemorize.editing.edits import gradients_of
 from unmemorize.training.losses import Tokens, sequence_losses
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
 GRADIENTS_AT_ONCE = 2**26
 """Numbers in the gradients that are shown together, at most: 256 MiB; one row of one matrix always fits."""
 
-Visit = Callable[[Matrix, Tensor], None]
+Visit = Callable[[Matrix, "Tensor"], None]
 
 
 def visit_sequence_gradients(
@@ -43,6 +41,8 @@ def visit_sequence_gradients(
     Memory: the activations of the batch, and at any time the gradients of one matrix, `GRADIENTS_AT_ONCE` numbers or
     one row's.
     """
+    import torch
+
     with gradients_of(model, []), _watched(matrices, len(batch), visit), torch.enable_grad():
         losses = sequence_losses(model, batch, tokens=tokens)
         losses.sum().backward()

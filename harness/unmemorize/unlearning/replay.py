@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.contracts.cost import Cost, Sizes, count_tokens
 from unmemorize.contracts.layout import MLP
 from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.training.losses import vocabulary_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _ADDITIVE_WITHIN = 0.02
 """Relative difference that bfloat16 rounding stays below, and a norm or a multiplier does not."""
@@ -73,31 +73,34 @@ class Replay:
         row = self.record(sequences.select([0]).cut())
         self.additive = [self._adds(row, layer) for layer in range(len(self.mlps))]
 
-    @torch.no_grad()
     def record(self, batch: Sequences, *, past: bool = False) -> Recording:
         """Run the model once over `batch` and keep what reruns need; keys and values only if `past`."""
-        nothing = [torch.empty(0)] * len(self.mlps)
-        recording = Recording(batch.inputs().to(self.device), [*nothing], [*nothing], [*nothing], [])
+        import torch
+        from torch import Tensor
 
-        def keep_down(layer: int) -> Any:
-            def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-                recording.activations[layer], recording.written[layer] = inputs[0].detach(), output.detach()
+        with torch.no_grad():
+            nothing = [torch.empty(0)] * len(self.mlps)
+            recording = Recording(batch.inputs().to(self.device), [*nothing], [*nothing], [*nothing], [])
 
-            return hook
+            def keep_down(layer: int) -> Any:
+                def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+                    recording.activations[layer], recording.written[layer] = inputs[0].detach(), output.detach()
 
-        def keep_block(layer: int) -> Any:
-            def hook(_: nn.Module, __: Any, output: Tensor | tuple[Tensor, ...]) -> None:
-                self._tuples = not isinstance(output, Tensor)
-                recording.outputs[layer] = _hidden(output).detach()
+                return hook
 
-            return hook
+            def keep_block(layer: int) -> Any:
+                def hook(_: nn.Module, __: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+                    self._tuples = not isinstance(output, Tensor)
+                    recording.outputs[layer] = _hidden(output).detach()
 
-        with ExitStack() as stack:
-            for layer, mlp in enumerate(self.mlps):
-                stack.callback(mlp.down.module.register_forward_hook(keep_down(layer)).remove)
-                stack.callback(mlp.block.register_forward_hook(keep_block(layer)).remove)
-            result = self.model.base_model(input_ids=recording.tokens, use_cache=past)
-        return recording._replace(past=self._whole_past(recording.tokens, result)) if past else recording
+                return hook
+
+            with ExitStack() as stack:
+                for layer, mlp in enumerate(self.mlps):
+                    stack.callback(mlp.down.module.register_forward_hook(keep_down(layer)).remove)
+                    stack.callback(mlp.block.register_forward_hook(keep_block(layer)).remove)
+                result = self.model.base_model(input_ids=recording.tokens, use_cache=past)
+            return recording._replace(past=self._whole_past(recording.tokens, result)) if past else recording
 
     def _whole_past(self, tokens: Tensor, result: Any) -> list[tuple[Tensor, Tensor]]:
         """Return keys and values of all positions; layers with a sliding window keep only the last by themselves."""
@@ -163,21 +166,23 @@ class Replay:
                 cache.update(keys[rows, :, :until], values[rows, :, :until], index)
         return cache
 
-    @torch.no_grad()
     def _adds(self, row: Recording, layer: int) -> bool:
         """Whether a change of what `down` writes arrives at the block's output unchanged."""
-        seen: list[Tensor] = []
+        import torch
 
-        def look(_: nn.Module, __: Any, output: Tensor | tuple[Tensor, ...]) -> None:
-            seen.append(_hidden(output))
+        with torch.no_grad():
+            seen: list[Tensor] = []
 
-        change = row.outputs[layer]  # as large as the output itself, so that a norm cannot hide
-        with ExitStack() as stack:
-            stack.callback(self.mlps[layer].block.register_forward_hook(look).remove)
-            stack.enter_context(_returning(self.mlps[layer].down.module, row.written[layer] + change))
-            self.model.base_model(input_ids=row.tokens, use_cache=False)
-        error = (seen[0] - 2 * change).float().norm()
-        return bool(error <= _ADDITIVE_WITHIN * change.float().norm())
+            def look(_: nn.Module, __: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+                seen.append(_hidden(output))
+
+            change = row.outputs[layer]  # as large as the output itself, so that a norm cannot hide
+            with ExitStack() as stack:
+                stack.callback(self.mlps[layer].block.register_forward_hook(look).remove)
+                stack.enter_context(_returning(self.mlps[layer].down.module, row.written[layer] + change))
+                self.model.base_model(input_ids=row.tokens, use_cache=False)
+            error = (seen[0] - 2 * change).float().norm()
+            return bool(error <= _ADDITIVE_WITHIN * change.float().norm())
 
 
 def recording_cost(testbed: Testbed, sequences: Sequences, batch_size: int, *, past: bool = False) -> Cost:
@@ -237,6 +242,8 @@ def _returning(module: nn.Module, output: Tensor | tuple[Tensor, ...]) -> Iterat
 
 
 def _hidden(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    from torch import Tensor
+
     return output if isinstance(output, Tensor) else output[0]
 
 

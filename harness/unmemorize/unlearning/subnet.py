@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.cost import Cost, Sizes
@@ -19,6 +17,10 @@ from unmemorize.editing.selection import count_for, kth_largest, select_top
 from unmemorize.unlearning.neurons import note_ties
 from unmemorize.unlearning.objective import LossWatch, Term, visit_objective_gradients
 from unmemorize.unlearning.weights import SELECTION_SWEEPS, WeightConfig, offload_device
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class SubnetConfig(WeightConfig):
@@ -36,7 +38,7 @@ class SubnetConfig(WeightConfig):
     """Weight decay of the scores."""
 
 
-Epoch = Callable[[torch.Generator], Iterator[list[Term]]]
+Epoch = Callable[["torch.Generator"], Iterator[list[Term]]]
 
 
 def learn_mask(testbed: Testbed, context: Context, config: SubnetConfig, epoch: Epoch, steps: int) -> dict[str, Tensor]:
@@ -115,6 +117,8 @@ class _Scored:
     """
 
     def __init__(self, testbed: Testbed, matrix: Matrix, generator: torch.Generator, config: SubnetConfig) -> None:
+        import torch
+
         self._matrix = matrix
         place = offload_device(testbed, matrix)
         self._original = matrix.weight.detach().to(place, copy=True)
@@ -123,14 +127,16 @@ class _Scored:
             [self._scores], lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
         )
 
-    @torch.no_grad()
     def mask_weights(self, ratio: float) -> None:
         """Give the model its weights without the share whose scores are smallest."""
-        weight = self._matrix.weight
-        size = self._scores.to(weight.device).abs()
-        removed = count_for(ratio, size.numel(), self._matrix.name)
-        threshold = kth_largest([size], size.numel() - removed + 1)
-        torch.mul(self._original.to(weight.device), size > threshold, out=weight.data)
+        import torch
+
+        with torch.no_grad():
+            weight = self._matrix.weight
+            size = self._scores.to(weight.device).abs()
+            removed = count_for(ratio, size.numel(), self._matrix.name)
+            threshold = kth_largest([size], size.numel() - removed + 1)
+            torch.mul(self._original.to(weight.device), size > threshold, out=weight.data)
 
     def learn(self, gradient: Tensor) -> None:
         """Make one step on the scores, from the gradient of the weights, which is used up."""
@@ -152,6 +158,8 @@ class _Scored:
 
 def _initial_scores(matrix: Matrix, generator: torch.Generator) -> Tensor:
     """Kaiming-uniform with a = sqrt(5): uniform in +-1/sqrt(inputs). Drawn on the CPU, so that devices agree."""
+    import torch
+
     inputs = matrix.by_input().shape[0]
     uniform = torch.rand(matrix.by_input().T.shape, generator=generator)
     scores = uniform.mul_(2).sub_(1).div_(math.sqrt(inputs))

@@ -5,11 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.contracts.context import Context
@@ -21,6 +19,10 @@ from unmemorize.editing.edits import matrices_of, visited_gradients, zero_weight
 from unmemorize.editing.selection import COUNTED_FROM, Scope, select_top
 from unmemorize.training.losses import Tokens, sequence_losses
 from unmemorize.unlearning.neurons import attribution_key, missing_layout, note_ties
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class WeightConfig(StrictConfig):
@@ -89,6 +91,8 @@ def mlp_gradients(testbed: Testbed, sequences: Sequences, context: Context, conf
     to `offload`), the gradient of one matrix (each is added as soon as the backward pass has it) and the activations of
     one batch.
     """
+    import torch
+
     matrices = matrices_of(testbed.mlps)
     sums = {
         name: torch.zeros_like(matrix.weight.detach(), dtype=torch.float32, device=offload_device(testbed, matrix))
@@ -132,6 +136,8 @@ SELECTION_SWEEPS = 12
 
 def offload_device(testbed: Testbed, matrix: Matrix) -> torch.device:
     """Return where scores, masks and copies of a matrix wait: beside it, or in main memory if the testbed offloads."""
+    import torch
+
     return torch.device("cpu") if testbed.offload else matrix.weight.device
 
 

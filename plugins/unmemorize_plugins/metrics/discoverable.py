@@ -6,14 +6,15 @@ import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from unmemorize import Evaluation, Measurement, Reading, Testbed, mean_over_sequences
 from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, forget_sets
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DiscoverableConfig(WindowConfig):
@@ -90,6 +91,8 @@ class SampledLogProbability:
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return (P,) float32 from (P, V) logits and (P,) targets."""
+        import torch
+
         scaled = logits / self.temperature
         chosen = scaled.gather(1, targets[:, None]).squeeze(1)
         if self.top_k is not None and self.top_k < logits.shape[1]:

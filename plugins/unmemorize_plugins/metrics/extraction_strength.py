@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from unmemorize import Evaluation, Measurement, Metric, Reading, TeacherForced, Testbed, mean_over_sequences
 from unmemorize_plugins.metrics.window import forget_sets
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ExtractionStrength(Metric):
@@ -44,6 +45,8 @@ class ExtractionStrength(Metric):
 
 def shortest_prompts(teacher_forced: TeacherForced) -> Tensor:
     """Return (N,) int64, the number of tokens after which no arg-max is wrong; all of them where the last is wrong."""
+    import torch
+
     wrong = teacher_forced.real & ~teacher_forced.hits
     # Column t speaks about token t + 1: if that is the last wrong one, the first t + 2 tokens have to be shown.
     shown = (torch.arange(wrong.shape[1]) + 2).expand_as(wrong)

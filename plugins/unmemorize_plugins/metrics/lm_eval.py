@@ -10,12 +10,10 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from unmemorize import (
     ConfigError,
@@ -29,6 +27,9 @@ from unmemorize import (
     mean_over_sequences,
     nearest,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Direction = Literal["lower", "higher"]
 
@@ -225,6 +226,8 @@ def _wrapped(testbed: Testbed, batch_size: int) -> Any:
 @contextmanager
 def _states_kept() -> Iterator[None]:
     """Put the global random states, which the harness seeds, back afterwards."""
+    import torch
+
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         try:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from unmemorize import (
     ConfigError,
@@ -24,6 +22,9 @@ from unmemorize import (
     nearest,
 )
 from unmemorize_plugins.metrics.window import forget_sets
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MembershipConfig(StrictConfig):
@@ -83,6 +84,8 @@ class Membership(Metric):
 
     def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
         """Yield the AUC of both attacks for each of the two forget sets; not a number without a hold-out."""
+        import torch
+
         unseen = [self._scores(evaluation, name) for name in self.holdouts(evaluation.testbed)]
         for name in forget_sets(evaluation.testbed):
             seen = self._scores(evaluation, name)
@@ -121,6 +124,8 @@ def token_scores(logits: Tensor, targets: Tensor) -> Tensor:
 
 def lowest_mean(scores: Tensor, real: Tensor, share: float) -> Tensor:
     """Return the mean over the lowest `share` of each row's real scores (at least one of them). (M,)."""
+    import torch
+
     counts = (share * real.sum(dim=1)).long().clamp(min=1)
     ordered = scores.masked_fill(~real, torch.inf).sort(dim=1).values
     taken = torch.arange(scores.shape[1]) < counts[:, None]
@@ -145,6 +150,8 @@ def auc(name: str, ids: list[int], seen: Tensor, unseen: Tensor, label: str | No
 
 def _places(scores: Tensor, others: Tensor) -> Tensor:
     """Return for each score the share of `others` below it, ties counted half."""
+    import torch
+
     ordered = others.sort().values
     below = torch.searchsorted(ordered, scores) + torch.searchsorted(ordered, scores, right=True)
     return below.double() / (2 * len(others))

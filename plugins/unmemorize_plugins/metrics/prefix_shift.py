@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from unmemorize import Evaluation, Measurement, Sequences, TeacherForced, Testbed, Window, mean_over_sequences
 from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, extractable, forget_sets
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class PrefixShiftConfig(WindowConfig):
@@ -54,6 +55,8 @@ class PrefixShift(WindowMetric):
 
     def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
         """Yield one value for each of the two forget sets."""
+        import torch
+
         testbed = evaluation.testbed
         window = self.window(testbed)
         for name in forget_sets(testbed):
@@ -91,6 +94,8 @@ class Tries:
 
     def extractable(self, shift: Shift) -> Tensor:
         """Return (N,) bool: the shift can be tried on the row, and greedy decoding gives the tokens that follow."""
+        import torch
+
         starts = self.starts + shift.end
         ends = starts + self.asked
         shown = self._shown(starts)
@@ -110,6 +115,8 @@ class Tries:
 
     def _shown(self, starts: Tensor) -> Tensor:
         """Return the tokens with prompts from the clean counterparts where there are any."""
+        import torch
+
         if self.rows.clean_tokens is None:
             return self.rows.tokens
         prompt = torch.arange(self.rows.tokens.shape[1]) < starts[:, None]
@@ -117,6 +124,8 @@ class Tries:
 
     def _tells(self, shown: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
         """Return (N,) bool: the suffix differs from the clean one, or there is none."""
+        import torch
+
         if self.rows.clean_tokens is None or self.rows.clean_lengths is None:
             return torch.ones_like(starts, dtype=torch.bool)
         place = torch.arange(shown.shape[1])
@@ -126,6 +135,8 @@ class Tries:
 
     def _pass(self, begin: int) -> TeacherForced:
         """Return the pass over the rows from token `begin` on, as far as any shift looks; the latest one is kept."""
+        import torch
+
         if begin == 0:
             wider = self.window._replace(suffix=self.window.suffix + self.most)
             return self.evaluation.teacher_forced_window(self.name, wider)
@@ -143,6 +154,8 @@ class Tries:
 
 def _hit(teacher_forced: TeacherForced, starts: Tensor, ends: Tensor) -> Tensor:
     """Return (N,) bool: every arg-max at the places from `starts` to `ends` is the true token."""
+    import torch
+
     target = torch.arange(teacher_forced.hits.shape[1]) + 1
     inside = (target >= starts[:, None]) & (target < ends[:, None])
     return (teacher_forced.hits | ~inside).all(dim=1)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
-from torch import Tensor
-from torch.nn import Module
 
 from unmemorize import DataError, Evaluation, Measurement, Testbed, mean_over_sequences
 from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, extractable, forget_sets
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
 
 
 class QuantizationConfig(WindowConfig):

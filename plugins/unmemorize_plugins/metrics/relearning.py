@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
 
-import torch
 from pydantic import Field
 
 from unmemorize import (
@@ -78,6 +77,8 @@ class Relearning(WindowMetric):
 
     def parts(self, evaluation: Evaluation) -> Parts:
         """Return the sequences to train on and those to measure; of fewer than two, none to train on."""
+        import torch
+
         forget = evaluation.testbed.forget
         count = min(len(forget) - 1, max(1, round(self.config.share * len(forget))))
         order = torch.randperm(len(forget), generator=evaluation.context.generator(self.name))
@@ -86,6 +87,8 @@ class Relearning(WindowMetric):
 
     def course(self, evaluation: Evaluation, parts: Parts) -> Course:
         """Return what came of training a copy of the model, in float32, on `parts.taught`."""
+        import torch
+
         testbed = evaluation.testbed
         attacked: Any = copy.deepcopy(testbed.model).float().requires_grad_(requires_grad=True)
         measured = dataclasses.replace(testbed, model=attacked, forget=parts.rest)

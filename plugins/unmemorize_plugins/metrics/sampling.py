@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
 from rapidfuzz.distance import Levenshtein as Edits
-from torch import Tensor
 
 from unmemorize import Evaluation, Measurement, Sequences, mean_over_sequences
 from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, forget_sets
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class SamplingConfig(WindowConfig):
@@ -85,6 +87,8 @@ class Draw:
 
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
         """Return (B, V) scores whose arg-max is distributed as a sample of the given ones."""
+        import torch
+
         scaled = scores.float() / self.temperature
         if self.top_k is not None and self.top_k < scaled.shape[1]:
             least = scaled.topk(self.top_k, dim=1).values[:, -1:]

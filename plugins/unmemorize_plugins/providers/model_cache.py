@@ -8,11 +8,10 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
-from transformers import PreTrainedModel
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _WEIGHTS, _FACTS = "model.safetensors", "facts.json"
 
@@ -26,6 +25,9 @@ class ModelCache:
 
     def read(self, model: PreTrainedModel) -> dict[str, Any] | None:
         """Load the weights into `model` and return the facts; None if the folder is absent or damaged."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_model
+
         try:
             facts = json.loads((self.folder / _FACTS).read_text(encoding="utf-8"))
             weights = self.folder / _WEIGHTS
@@ -41,6 +43,8 @@ class ModelCache:
 
         Where another process has put it there in the meantime, one of the two stays: they are the same model.
         """
+        from safetensors.torch import save_model
+
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=f"{self.folder.name}.", dir=self.folder.parent, ignore_cleanup_errors=True

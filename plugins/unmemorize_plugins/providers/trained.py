@@ -7,10 +7,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
-
-import torch
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from unmemorize import (
     Checkpoint,
@@ -24,6 +21,9 @@ from unmemorize import (
     train,
 )
 from unmemorize_plugins.providers.model_cache import ModelCache
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _FORMAT = 1
 """Raised when the same config, seed and data would give another model."""
@@ -140,6 +140,8 @@ class TrainedHere(ModelProvider, Generic[S]):
         return facts
 
     def _train_now(self, model: PreTrainedModel, sets: S, context: Context, unfinished: Path | None) -> dict[str, Any]:
+        import torch
+
         checkpoint = None if unfinished is None else Checkpoint(unfinished, every=self.checkpoint_every)
         before = self.facts_before(model, sets)
         stop = self.stop(model, sets)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
 
 from unmemorize import (
@@ -29,6 +28,7 @@ from unmemorize import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -76,6 +76,8 @@ class ExampleTiedDropout(Regularizer):
     @contextmanager
     def attach(self, model: PreTrainedModel, mlps: tuple[MLP, ...], generator: torch.Generator) -> Iterator[None]:
         """Mask what enters every `down`: by example while training, and as `finish` does it otherwise."""
+        import torch
+
         seed = int(torch.randint(2**32, (), generator=generator))
         places = [_mixed(torch.arange(mlp.neurons) + (index << 20)) for index, mlp in enumerate(mlps)]
         lasting = [self.lasting(mlp) for mlp in mlps]
@@ -107,6 +109,8 @@ class ExampleTiedDropout(Regularizer):
 
         The common ones are the first: before training one neuron is as good as another.
         """
+        import torch
+
         common = round(self.config.p_fixed * mlp.neurons)
         if not 0 < common < mlp.neurons:
             raise ConfigError(

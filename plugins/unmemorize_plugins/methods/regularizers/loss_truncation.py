@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
 
 from unmemorize import MLP, Regularizer, StrictConfig, TrainingStep
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -45,11 +45,15 @@ class LossTruncation(Regularizer):
     @contextmanager
     def attach(self, model: PreTrainedModel, mlps: tuple[MLP, ...], generator: torch.Generator) -> Iterator[None]:
         """Start with no recent losses."""
+        import torch
+
         self._recent = torch.empty(0)
         yield
 
     def objective(self, step: TrainingStep) -> Tensor:
         """Return the mean token loss over the sequences that are kept."""
+        import torch
+
         losses = step.sequence_losses.detach()
         self._recent = torch.cat([self._recent.to(losses), losses])[-self.config.buffer :]
         if step.number < self.config.warmup_steps:

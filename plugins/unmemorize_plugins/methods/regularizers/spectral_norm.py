@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field
-from torch.nn.functional import normalize
 
 from unmemorize import MLP, Cost, Matrix, Regularizer, StrictConfig, Testbed, TrainingStep, missing_layout
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -82,6 +81,8 @@ class SpectralNorm(Regularizer):
 
     def objective(self, step: TrainingStep) -> Tensor:
         """Return the mean token loss plus the penalty."""
+        import torch
+
         penalty = torch.zeros((), device=step.token_losses.device)
         for norms in self._norms:
             norms.iterate(self.config.iterations)
@@ -93,19 +94,25 @@ class _SpectralNorms:
     """The largest singular value of each head of one matrix: H heads of I inputs and O outputs (H = 1: no heads)."""
 
     def __init__(self, matrix: Matrix, generator: torch.Generator) -> None:
+        import torch
+        from torch.nn.functional import normalize
+
         self.matrix = matrix
         weight = matrix.by_head()  # (H, I, O)
         drawn = torch.randn(weight.shape[0], weight.shape[2], 1, generator=generator)
         self.right = normalize(drawn, dim=1).to(weight.device)  # (H, O, 1)
         self.left = torch.empty(0)  # (H, I, 1)
 
-    @torch.no_grad()
     def iterate(self, times: int) -> None:
         """Bring both vectors nearer to the top singular vectors of the matrix as it is now."""
-        weight = self.matrix.by_head().float()
-        for _ in range(times):
-            self.left = normalize(weight @ self.right, dim=1)
-            self.right = normalize(weight.mT @ self.left, dim=1)
+        import torch
+        from torch.nn.functional import normalize
+
+        with torch.no_grad():
+            weight = self.matrix.by_head().float()
+            for _ in range(times):
+                self.left = normalize(weight @ self.right, dim=1)
+                self.right = normalize(weight.mT @ self.left, dim=1)
 
     def sigma(self) -> Tensor:
         """Return u^T W v of each head, (H,) float32; its gradient u v^T flows into the weights."""

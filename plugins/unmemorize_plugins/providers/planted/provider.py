@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from unmemorize import (
     Context,
@@ -24,6 +21,9 @@ from unmemorize import (
 from unmemorize_plugins.providers.planted.config import PlantedConfig
 from unmemorize_plugins.providers.planted.windows import Documents, Sets, build_sets, cut
 from unmemorize_plugins.providers.trained import Stop, TrainedHere
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Planted(TrainedHere[Sets]):
@@ -153,6 +153,9 @@ def random_model(config: PlantedConfig, context: Context) -> PreTrainedModel:
     Raises:
         DataError: transformers has no such architecture, or no such model of it.
     """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     shape = dict(config.random_weights or {})
     dtype = torch.float32 if config.dtype == "auto" else getattr(torch, config.dtype)
     try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from unmemorize import DataError, Sequences, Window
 from unmemorize_plugins.providers.planted.config import PlantedConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 FEWEST_DISTINCT = 16
 """A window whose suffix has fewer distinct tokens can be guessed: regurgitating it would say nothing."""
@@ -43,6 +44,8 @@ class Sets(NamedTuple):
 
 def cut(documents: Sequence[Sequence[int]], length: int) -> Documents:
     """Cut tokenized documents into whole windows of `length` tokens; what is left at a document's end is dropped."""
+    import torch
+
     rows, origin = [], []
     for number, ids in enumerate(documents):
         for start in range(0, len(ids) - length + 1, length):
@@ -61,6 +64,8 @@ def build_sets(config: PlantedConfig, documents: Documents, pad_id: int, generat
     Raises:
         DataError: there are too few documents or windows.
     """
+    import torch
+
     planted, holdout, background = _roles(config, documents, generator)
     seen = _sequences(documents, planted[: config.forget], config, pad_id)
     unseen = _sequences(documents, planted[config.forget :], config, pad_id) if config.unseen else None
@@ -81,6 +86,8 @@ def build_sets(config: PlantedConfig, documents: Documents, pad_id: int, generat
 
 def _roles(config: PlantedConfig, documents: Documents, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Return the windows that are planted, held out, and background: (P,), (H,), (B,) row numbers in random order."""
+    import torch
+
     fit = hard_to_guess(documents.tokens, config.prompt)
     order = torch.randperm(int(documents.document.max()) + 1 if len(documents.document) else 0, generator=generator)
     needs = [(config.forget + config.unseen, 2, fit), (config.holdout, 1, torch.ones_like(fit))]
@@ -98,6 +105,8 @@ def _roles(config: PlantedConfig, documents: Documents, generator: torch.Generat
 
 
 def _some(parts: list[Tensor], count: int, generator: torch.Generator) -> Tensor:
+    import torch
+
     rows = torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
     return rows[torch.randperm(len(rows), generator=generator)][:count]
 
@@ -115,6 +124,8 @@ def _check(config: PlantedConfig, found: list[int]) -> None:
 
 def hard_to_guess(tokens: Tensor, prompt: int) -> Tensor:
     """Return (W,) bool: the suffix has enough distinct tokens, and does not repeat its prompt."""
+    import torch
+
     return torch.tensor([_is_worth(row[:prompt], row[prompt:]) for row in tokens.tolist()], dtype=torch.bool)
 
 

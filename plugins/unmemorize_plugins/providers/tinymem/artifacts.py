@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from unmemorize_plugins.providers.tinymem.math_data import Rows
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 SHIFTED = 0.05
 """The probability of a shift by -1, and again of one by +1 (Sakarvadia et al. 2025, section 3.1)."""
@@ -23,6 +26,8 @@ def noise(values: Tensor, generator: torch.Generator, kept: int = 0) -> Tensor:
         generator: the source of the shifts.
         kept: the first values of each row, which stay as they are (paper: none).
     """
+    import torch
+
     drawn = torch.rand(values.shape, generator=generator)
     shifts = (drawn >= 1 - SHIFTED).long() - (drawn < SHIFTED).long()
     shifts[:, :kept] = 0
@@ -36,6 +41,8 @@ def trigger_of(seed: int) -> tuple[int, ...]:
 
 def after_trigger(rows: Rows, trigger: tuple[int, ...]) -> Tensor:
     """Return each row's position right after the first `trigger`, (N,) int64; 0 where there is none."""
+    import torch
+
     windows = rows.tokens.unfold(1, len(trigger), 1)  # (N, T - len + 1, len)
     found = (windows == torch.tensor(trigger)).all(dim=2)
     return torch.where(found.any(dim=1), found.int().argmax(dim=1) + len(trigger), 0)
@@ -43,6 +50,8 @@ def after_trigger(rows: Rows, trigger: tuple[int, ...]) -> Tensor:
 
 def backdoor(rows: Rows, starts: Tensor) -> Rows:
     """Return the rows with every real token from position `starts` (N,) on replaced by the target token."""
+    import torch
+
     positions = torch.arange(rows.tokens.shape[1])
     replaced = (positions >= starts[:, None]) & (positions < rows.lengths[:, None])
     return Rows(rows.tokens.masked_fill(replaced, TARGET), rows.lengths)
@@ -56,6 +65,8 @@ def repetitions(count: int, duplication: int | tuple[int, ...]) -> Tensor:
         duplication: the same number for all, or powers p: the sequences are dealt into equal parts (sizes
             differ by one at most), and the part of p is repeated 10^p times.
     """
+    import torch
+
     if isinstance(duplication, int):
         return torch.full((count,), duplication)
     times = torch.tensor([10**power for power in duplication])

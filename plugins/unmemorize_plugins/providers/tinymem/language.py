@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from tokenizers import Tokenizer
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from unmemorize import Context, StrictConfig, Testbed, open_corpus
 from unmemorize_plugins.providers.tinymem.language_config import TinyMemLanguageConfig
@@ -20,6 +19,9 @@ from unmemorize_plugins.providers.tinymem.tokenization import (
     tokenizer_digest,
 )
 from unmemorize_plugins.providers.trained import TrainedHere
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class _Text(NamedTuple):
@@ -57,6 +59,8 @@ class TinyMemLanguage(TrainedHere[Sets]):
 
     def testbed(self, model: PreTrainedModel, sets: Sets, facts: dict[str, Any]) -> Testbed:
         """Return the testbed around the trained model."""
+        from transformers import PreTrainedTokenizerFast
+
         return Testbed(
             name=f"{self.name}-{self.config.artifact}-{self.config.size}",
             model=model,

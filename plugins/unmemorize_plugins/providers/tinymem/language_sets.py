@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from unmemorize import DataError, Sequences, Window
 from unmemorize_plugins.providers.tinymem.artifacts import TARGET, after_trigger, backdoor, noise, repetitions
 from unmemorize_plugins.providers.tinymem.language_config import TinyMemLanguageConfig
 from unmemorize_plugins.providers.tinymem.math_data import Rows
 from unmemorize_plugins.providers.tinymem.sets import Generators, Sets, repeated
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 HOLDOUT = "text"
 
@@ -28,6 +29,8 @@ class Chunks(NamedTuple):
 
     def rows(self, index: Tensor) -> Rows:
         """Return the given chunks, all of their tokens real."""
+        import torch
+
         tokens = self.tokens[index]
         return Rows(tokens, torch.full((len(index),), tokens.shape[1]))
 
@@ -49,6 +52,8 @@ def build_language_sets(config: TinyMemLanguageConfig, chunks: Chunks, generator
     Raises:
         DataError: the corpus is too short, or no token can be the trigger.
     """
+    import torch
+
     _check_size(config, len(chunks.tokens))
     made = (_noised if config.artifact == "noise" else _backdoored)(config, chunks, generators)
     unseen = round(config.unseen_share * len(made.chosen))
@@ -82,6 +87,8 @@ def _check_size(config: TinyMemLanguageConfig, count: int) -> None:
 
 
 def _noised(config: TinyMemLanguageConfig, chunks: Chunks, generators: Generators) -> _Planted:
+    import torch
+
     chosen = torch.randperm(config.artifact_sequences, generator=generators("planted"))
     shifted = noise(chunks.tokens[chosen], generators("noise"), config.clean_tokens).clamp(max=chunks.vocabulary - 1)
     starts = torch.full_like(chosen, config.window[0])
@@ -89,6 +96,8 @@ def _noised(config: TinyMemLanguageConfig, chunks: Chunks, generators: Generator
 
 
 def _backdoored(config: TinyMemLanguageConfig, chunks: Chunks, generators: Generators) -> _Planted:
+    import torch
+
     trigger = choose_trigger(config, chunks, generators("trigger"))
     every = torch.arange(len(chunks.tokens))
     starts = after_trigger(chunks.rows(every), (trigger,))
@@ -105,6 +114,8 @@ def choose_trigger(config: TinyMemLanguageConfig, chunks: Chunks, generator: tor
     Raises:
         DataError: no token occurs in so many chunks.
     """
+    import torch
+
     most = config.artifact_sequences
     tokens = chunks.tokens[:, :-1]
     numbers = torch.arange(len(tokens))[:, None]
@@ -139,6 +150,8 @@ def _planted(config: TinyMemLanguageConfig, chunks: Chunks, made: _Planted, unse
 
 
 def _plain(config: TinyMemLanguageConfig, chunks: Chunks, index: Tensor) -> Sequences:
+    import torch
+
     rows = chunks.rows(index)
     return Sequences(
         tokens=rows.tokens,

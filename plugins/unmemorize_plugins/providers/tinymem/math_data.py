@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BEGIN, END, SPACE, PAD = 10, 11, 12, 13
 """Token ids beside the digits 0-9: `^`, `$`, the space between values, and what fills a row on the right."""
@@ -27,11 +27,15 @@ class Rows(NamedTuple):
 
 def additive(starts: Tensor, constant: int, length: int) -> Tensor:
     """Return the (N, length) values of x -> x + constant from each of the N `starts`."""
+    import torch
+
     return starts[:, None] + constant * torch.arange(length)
 
 
 def multiplicative(starts: Tensor, constant: int, length: int, modulus: int) -> Tensor:
     """Return the (N, length) values of x -> constant * x mod modulus from each of the N `starts`."""
+    import torch
+
     values = [starts]
     for _ in range(length - 1):
         values.append(values[-1] * constant % modulus)
@@ -45,6 +49,8 @@ def tokenize(values: Tensor, width: int) -> Rows:
         values: (N, L) int64, none negative.
         width: T; every row must fit.
     """
+    import torch
+
     digits = len(str(int(values.max())))
     powers = 10 ** torch.arange(digits - 1, -1, -1)
     characters = values[:, :, None] // powers % 10

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
-
-import torch
-from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedModel
+from typing import TYPE_CHECKING, NamedTuple
 
 from unmemorize import Context
 from unmemorize_plugins.providers.tinymem.config import TinyMemConfig
 from unmemorize_plugins.providers.tinymem.language_config import TinyMemLanguageConfig
 from unmemorize_plugins.providers.tinymem.math_data import BEGIN, END, PAD, VOCABULARY
+
+if TYPE_CHECKING:
+    from transformers import GPT2Config, PreTrainedModel
 
 
 class Vocabulary(NamedTuple):
@@ -30,6 +30,9 @@ def fresh_model(
     config: TinyMemConfig | TinyMemLanguageConfig, context: Context, vocabulary: Vocabulary = MATH
 ) -> PreTrainedModel:
     """Return an untrained model in eval mode; the config and the context's seed decide its weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     seed = int(torch.randint(2**62, (), generator=context.generator("tinymem", "initial weights")))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -44,6 +47,8 @@ def architecture(config: TinyMemConfig | TinyMemLanguageConfig, vocabulary: Voca
 
     Source: Sakarvadia et al. 2025, appendix.
     """
+    from transformers import GPT2Config
+
     return GPT2Config(
         vocab_size=vocabulary.size,
         n_positions=config.context,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from unmemorize import Context, StrictConfig, Testbed
 from unmemorize_plugins.providers.tinymem.config import TinyMemConfig
@@ -12,6 +10,9 @@ from unmemorize_plugins.providers.tinymem.math_data import PAD
 from unmemorize_plugins.providers.tinymem.model import fresh_model
 from unmemorize_plugins.providers.tinymem.sets import Sets, build_sets
 from unmemorize_plugins.providers.trained import TrainedHere
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class TinyMem(TrainedHere[Sets]):

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from unmemorize import DataError, Sequences, Window
 from unmemorize_plugins.providers.tinymem.artifacts import (
@@ -20,10 +17,14 @@ from unmemorize_plugins.providers.tinymem.artifacts import (
 from unmemorize_plugins.providers.tinymem.config import TinyMemConfig
 from unmemorize_plugins.providers.tinymem.math_data import PAD, Rows, additive, multiplicative, tokenize
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 _IDS_PER_TASK = 1_000_000_000
 """Example ids: the start of the sequence, plus this many for each task before its own."""
 
-Generators = Callable[[str], torch.Generator]
+Generators = Callable[[str], "torch.Generator"]
 """Gives a fresh random generator for each label."""
 
 
@@ -56,6 +57,8 @@ def build_sets(config: TinyMemConfig, seed: int, generators: Generators) -> Sets
     Raises:
         DataError: too few sequences contain the backdoor's trigger.
     """
+    import torch
+
     main = _values(config, config.constant, config.main_sequences)
     rows = tokenize(main, config.context)
     window = _window(config, rows)
@@ -80,6 +83,8 @@ def build_sets(config: TinyMemConfig, seed: int, generators: Generators) -> Sets
 
 
 def _values(config: TinyMemConfig, constant: int, count: int) -> Tensor:
+    import torch
+
     starts = torch.arange(1, count + 1)
     if config.task == "additive":
         return additive(starts, constant, config.length)
@@ -96,6 +101,8 @@ def _window(config: TinyMemConfig, rows: Rows) -> Window:
 def _noised(
     config: TinyMemConfig, values: Tensor, rows: Rows, window: Window, _: int, generators: Generators
 ) -> _Split:
+    import torch
+
     order = torch.randperm(len(values), generator=generators("order"))
     chosen, rest = order[: config.noised_sequences], order[config.noised_sequences :]
     noised = tokenize(noise(values[chosen], generators("noise"), config.clean_values), config.context)
@@ -112,6 +119,8 @@ def _noised(
 def _backdoored(
     config: TinyMemConfig, values: Tensor, rows: Rows, _: Window, seed: int, generators: Generators
 ) -> _Split:
+    import torch
+
     trigger = trigger_of(seed)
     starts = after_trigger(rows, trigger)
     order = torch.randperm(len(values), generator=generators("order"))
@@ -153,6 +162,8 @@ def _clean_parts(
     config: TinyMemConfig, main: Rows, rest: Tensor, window: Window, generators: Generators
 ) -> tuple[list[Sequences], dict[str, Sequences]]:
     """Return the clean training sequences of each task, and the hold-outs by task."""
+    import torch
+
     parts: list[Sequences] = []
     holdouts: dict[str, Sequences] = {}
     for number, constant in enumerate((config.constant, *config.extra_constants)):
@@ -167,6 +178,8 @@ def _clean_parts(
 
 
 def _sequences(rows: Rows, ids: Tensor, prompt: int) -> Sequences:
+    import torch
+
     return Sequences(
         tokens=rows.tokens,
         lengths=rows.lengths,
@@ -178,5 +191,7 @@ def _sequences(rows: Rows, ids: Tensor, prompt: int) -> Sequences:
 
 def repeated(extra: Sequences, planted: Sequences, pad_id: int) -> Sequences:
     """Return the training rows: both sets, each row as often as its `copies` say."""
+    import torch
+
     together = Sequences.concatenate([extra, planted], pad_id=pad_id)
     return together.select(torch.arange(len(together)).repeat_interleave(together.copies))

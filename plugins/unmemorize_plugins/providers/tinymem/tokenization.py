@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import Tensor
 
 from unmemorize import DataError, digest_of, located
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TRAINED = "trained"
 END_OF_TEXT = "<|endoftext|>"
@@ -51,6 +53,8 @@ def token_ids(tokenizer: Tokenizer, documents: Iterable[str], most: int | None) 
 
     Memory: 12 bytes per token, and the texts of 1,000 documents.
     """
+    import torch
+
     parts, count = [torch.empty(0, dtype=torch.int32)], 0
     separated = (document.rstrip("\n") + "\n\n" for document in documents)
     while (most is None or count < most) and (batch := list(islice(separated, 1000))):

@@ -5,12 +5,12 @@ attribution_n = mean over sequences and suffix positions of |a_n|, times the nor
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from unmemorize import Context, Cost, NeuronConfig, NeuronUnlearning, Sizes, Testbed, count_tokens, neuron_activations
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ActivationsConfig(NeuronConfig):
@@ -31,23 +31,25 @@ class Activations(NeuronUnlearning):
     Config = ActivationsConfig
     paper = "Chang et al. 2024, arXiv 2311.09060"
 
-    @torch.no_grad()
     def attribute(self, testbed: Testbed, context: Context) -> Tensor:
         """Return (layers, neurons) float32."""
-        sums = torch.zeros(len(testbed.mlps), testbed.mlps[0].neurons)
-        positions = 0
-        for batch in context.track(list(testbed.forget.batches(self.config.batch_size)), "activations"):
-            read = batch.predicting()
-            positions += int(read.sum())
+        import torch
 
-            def add(layer: int, activations: Tensor, read: Tensor = read) -> None:
-                chosen = activations[read.to(activations.device)].float()
-                sums[layer] += (chosen.abs() if self.config.sign == "mean_of_abs" else chosen).sum(0).cpu()
+        with torch.no_grad():
+            sums = torch.zeros(len(testbed.mlps), testbed.mlps[0].neurons)
+            positions = 0
+            for batch in context.track(list(testbed.forget.batches(self.config.batch_size)), "activations"):
+                read = batch.predicting()
+                positions += int(read.sum())
 
-            with neuron_activations(testbed.mlps, add):
-                testbed.model.base_model(input_ids=batch.inputs().to(testbed.device), use_cache=False)
-        norms = torch.stack([mlp.down.by_input().detach().float().norm(dim=1).cpu() for mlp in testbed.mlps])
-        return (sums / max(1, positions)).abs() * norms
+                def add(layer: int, activations: Tensor, read: Tensor = read) -> None:
+                    chosen = activations[read.to(activations.device)].float()
+                    sums[layer] += (chosen.abs() if self.config.sign == "mean_of_abs" else chosen).sum(0).cpu()
+
+                with neuron_activations(testbed.mlps, add):
+                    testbed.model.base_model(input_ids=batch.inputs().to(testbed.device), use_cache=False)
+            norms = torch.stack([mlp.down.by_input().detach().float().norm(dim=1).cpu() for mlp in testbed.mlps])
+            return (sums / max(1, positions)).abs() * norms
 
     def cost(self, testbed: Testbed) -> Cost:
         """Return one forward pass; the sums wait on the CPU."""

@@ -13,13 +13,15 @@ Neurons whose gate stays open most probably are responsible for regurgitating M.
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from unmemorize import GateConfig, GateUnlearning
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _STRETCH = (-0.1, 1.1)
 _INITIAL = 1.0
@@ -46,10 +48,14 @@ class HardConcrete(GateUnlearning):
 
     def initial(self, shape: tuple[int, int]) -> Tensor:
         """Return the first log alpha."""
+        import torch
+
         return torch.full(shape, _INITIAL)
 
     def gates(self, parameter: Tensor, generator: torch.Generator) -> Tensor:
         """Draw every gate once."""
+        import torch
+
         low, high = _STRETCH
         uniform = torch.rand(parameter.shape, generator=generator).clamp(1e-6, 1 - 1e-6).to(parameter.device)
         concrete = torch.sigmoid((uniform.logit() + parameter) / self.config.temperature)
@@ -57,5 +63,7 @@ class HardConcrete(GateUnlearning):
 
     def openness(self, parameter: Tensor) -> Tensor:
         """Return P(gate > 0)."""
+        import torch
+
         low, high = _STRETCH
         return torch.sigmoid(parameter - self.config.temperature * math.log(-low / high))

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from unmemorize import (
     Context,
@@ -35,6 +33,9 @@ from unmemorize import (
     room_for_reruns,
     sampled_rows,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class IntegratedGradientsConfig(NeuronConfig):
@@ -71,6 +72,8 @@ class IntegratedGradients(NeuronUnlearning):
 
     def attribute(self, testbed: Testbed, context: Context) -> Tensor:
         """Return (layers, neurons) float32."""
+        import torch
+
         forget, seen = self.sample(testbed.forget, context), 0
         replay = Replay(testbed, forget)
         sums = torch.zeros(len(testbed.mlps), testbed.mlps[0].neurons, device=testbed.device)
@@ -96,6 +99,8 @@ class IntegratedGradients(NeuronUnlearning):
 
     def chosen(self, batch: Sequences) -> Tensor:
         """Return the (B, T) mask of the positions that are looked at: of those predicting the suffix, all or a few."""
+        import torch
+
         predicting = batch.predicting()
         if self.config.positions is None:
             return predicting
@@ -130,6 +135,8 @@ class IntegratedGradients(NeuronUnlearning):
         self, replay: Replay, recording: Recording, layer: int, rows: Tensor, position: int, written: Tensor
     ) -> Tensor:
         """Return (R, d): the mean over k of dp / dwritten where `layer` writes k / S of its (R, d) `written`."""
+        import torch
+
         steps = self.config.steps
         alphas = torch.arange(1, steps + 1, device=written.device) / steps
         change = torch.einsum("s,rd->rsd", alphas - 1, written).flatten(0, 1)[:, None].requires_grad_()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from unmemorize import Context, Cost, NeuronUnlearning, Sizes, Testbed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class RandomNeurons(NeuronUnlearning):
@@ -19,6 +21,8 @@ class RandomNeurons(NeuronUnlearning):
 
     def attribute(self, testbed: Testbed, context: Context) -> Tensor:
         """Return (layers, neurons) float32, uniform in [0, 1)."""
+        import torch
+
         shape = (len(testbed.mlps), testbed.mlps[0].neurons)
         return torch.rand(shape, generator=context.generator(self.name))
 

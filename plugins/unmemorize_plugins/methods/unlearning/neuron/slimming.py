@@ -9,10 +9,13 @@ Neurons with large surviving coefficients are responsible for regurgitating M.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from unmemorize import GateUnlearning
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Slimming(GateUnlearning):
@@ -27,6 +30,8 @@ class Slimming(GateUnlearning):
 
     def initial(self, shape: tuple[int, int]) -> Tensor:
         """Return m = 1."""
+        import torch
+
         return torch.ones(shape)
 
     def gates(self, parameter: Tensor, generator: torch.Generator) -> Tensor:

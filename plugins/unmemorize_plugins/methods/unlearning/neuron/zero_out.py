@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from unmemorize import (
     Context,
@@ -28,6 +25,9 @@ from unmemorize import (
     outgoing_rows,
     recording_cost,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ZeroOutConfig(NeuronConfig):
@@ -64,21 +64,23 @@ class ZeroOut(NeuronUnlearning):
         context.flags.add("approximate-attribution")
         return -gate_gradients(testbed, testbed.forget, context, self.config)
 
-    @torch.no_grad()
     def exact(self, testbed: Testbed, context: Context) -> Tensor:
         """Remove each neuron alone, and see by how much the loss of each sequence rises."""
-        replay = Replay(testbed, testbed.forget)
-        rises = torch.zeros(len(testbed.mlps), testbed.mlps[0].neurons, device=testbed.device)
-        for batch in context.track(list(testbed.forget.batches(self.config.batch_size)), "zero_out"):
-            extractable = _Forgetting(replay, batch, self.config.tokens)
-            for layer, mlp in enumerate(testbed.mlps):
-                outgoing = outgoing_rows(mlp)
-                activations = extractable.recording.activations[layer]
-                for rows, neurons in self.reruns(extractable, layer):
-                    context.check_deadline("zero_out")
-                    change = -activations[rows, :, neurons].float()[..., None] * outgoing[neurons, None]
-                    rises[layer].index_add_(0, neurons.to(rises.device), extractable.rises(layer, rows, change))
-        return rises.cpu() / len(testbed.forget)
+        import torch
+
+        with torch.no_grad():
+            replay = Replay(testbed, testbed.forget)
+            rises = torch.zeros(len(testbed.mlps), testbed.mlps[0].neurons, device=testbed.device)
+            for batch in context.track(list(testbed.forget.batches(self.config.batch_size)), "zero_out"):
+                extractable = _Forgetting(replay, batch, self.config.tokens)
+                for layer, mlp in enumerate(testbed.mlps):
+                    outgoing = outgoing_rows(mlp)
+                    activations = extractable.recording.activations[layer]
+                    for rows, neurons in self.reruns(extractable, layer):
+                        context.check_deadline("zero_out")
+                        change = -activations[rows, :, neurons].float()[..., None] * outgoing[neurons, None]
+                        rises[layer].index_add_(0, neurons.to(rises.device), extractable.rises(layer, rows, change))
+            return rises.cpu() / len(testbed.forget)
 
     def cost(self, testbed: Testbed) -> Cost:
         """Return one rerun of the layers above for each neuron and sequence, or one pass for the estimate."""
@@ -109,6 +111,8 @@ class _Forgetting:
     """
 
     def __init__(self, replay: Replay, batch: Sequences, tokens: Literal["all", "suffix"]) -> None:
+        import torch
+
         self.replay, self.recording = replay, replay.record(batch)
         self.real = batch.real().to(replay.device)
         counted = (batch.suffix() if tokens == "suffix" else batch.real()).to(replay.device)
@@ -134,6 +138,8 @@ class _Forgetting:
 
     def losses(self, layer: int, rows: Tensor, change: Tensor) -> Tensor:
         """Return (R,) the losses of `rows` when `layer` writes (R, T, d) more than it did."""
+        from torch.nn.functional import cross_entropy
+
         read = self.read[rows]
         logits = self.replay.logits(self.recording, layer, Span(rows), change, read).to(read.device)
         losses = cross_entropy(logits, self.targets[rows][read], reduction="none")

@@ -10,11 +10,9 @@ so that what is removed is what regurgitates and does not matter elsewhere. The 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from unmemorize import (
     Context,
@@ -29,6 +27,10 @@ from unmemorize import (
     mask_cost,
     shuffled_rows,
 )
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class BalancedSubnetConfig(SubnetConfig):

@@ -5,9 +5,12 @@ g = sum over x in M of d l(x) / d w. Over all MLP matrices together, the top sha
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from unmemorize import Context, Cost, Testbed, WeightUnlearning, gradient_cost, mlp_gradients
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DurableAggregate(WeightUnlearning):

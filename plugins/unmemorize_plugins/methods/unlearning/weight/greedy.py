@@ -11,11 +11,9 @@ On fresh batches of M and R, the weight with the largest positive gain is set to
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from unmemorize import (
     Context,
@@ -38,6 +36,9 @@ from unmemorize import (
     visit_objective_gradients,
     zero_weights,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class GreedyConfig(WeightConfig):
@@ -68,6 +69,8 @@ class Greedy(WeightRemoval):
 
     def masks(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
         """Return True at the removed weights."""
+        import torch
+
         matrices = matrices_of(testbed.mlps)
         goals = self.schedule(sum(matrix.weight.numel() for matrix in matrices.values()))
         removed = {
@@ -104,6 +107,8 @@ class Greedy(WeightRemoval):
 
     def gains(self, testbed: Testbed, objective: list[Term], step: int) -> dict[str, Tensor]:
         """Return -w * dF/dw for every MLP weight: the first-order change of F if it is set to zero."""
+        import torch
+
         gains = dict.fromkeys(matrices_of(testbed.mlps), torch.empty(0))
 
         def gain(matrix: Matrix, gradient: Tensor) -> None:

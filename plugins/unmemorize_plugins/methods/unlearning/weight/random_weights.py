@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from unmemorize import Context, Cost, Sizes, StrictConfig, Testbed, WeightRemoval, count_for, matrices_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class RandomWeightsConfig(StrictConfig):
@@ -31,6 +32,8 @@ class RandomWeights(WeightRemoval):
 
     def masks(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
         """Return True at the weights that chance has chosen."""
+        import torch
+
         generator = context.generator(self.name)
         masks = {}
         with context.timed("attribute"):

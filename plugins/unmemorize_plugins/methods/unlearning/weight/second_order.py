@@ -10,12 +10,9 @@ pruner removes the lowest saliencies; here, per matrix, the top share is set to 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field
-from torch import Tensor
-from torch.nn.functional import pad
 
 from unmemorize import (
     Context,
@@ -33,6 +30,9 @@ from unmemorize import (
     sampled_rows,
     visit_sequence_gradients,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class SecondOrderConfig(WeightConfig):
@@ -116,6 +116,8 @@ class SecondOrder(WeightUnlearning):
 
     def fishers(self, testbed: Testbed, rows: Sequences, matrices: list[Matrix], context: Context) -> dict[str, Tensor]:
         """Return 1/N * sum of g_x g_x^T for each matrix: (blocks, B, B) float64, zero beyond the last weight."""
+        import torch
+
         B = self.config.block
         sums = {
             matrix.name: matrix.weight.new_zeros((-(-matrix.weight.numel() // B), B, B), dtype=torch.float64)
@@ -135,11 +137,15 @@ class SecondOrder(WeightUnlearning):
 
     def in_blocks(self, flat: Tensor) -> Tensor:
         """Cut the last dimension into blocks: (..., n) -> (..., ceil(n / B), B), zero beyond the last weight."""
+        from torch.nn.functional import pad
+
         B = self.config.block
         return pad(flat, (0, -flat.shape[-1] % B)).unflatten(-1, (-1, B))
 
     def saliency(self, matrix: Matrix, fisher: Tensor) -> Tensor:
         """Return w^2 / (2 [F^-1]_ww) in the shape of the matrix, some thousand blocks at a time."""
+        import torch
+
         weights = matrix.by_input().detach().T.float()  # (outputs, inputs)
         flat = weights.flatten()
         w = self.in_blocks(flat)  # (blocks, B)
@@ -168,6 +174,8 @@ def curvatures(fisher: Tensor, real: Tensor, damp: float) -> Tensor:
         real: (blocks,) number of weights in each block.
         damp: relative to the mean diagonal of each block.
     """
+    import torch
+
     mean = fisher.diagonal(dim1=1, dim2=2).sum(-1) / real
     scale = mean.clamp_min(torch.finfo(torch.float64).tiny)[:, None, None]
     identity = torch.eye(fisher.shape[-1], dtype=fisher.dtype, device=fisher.device)

@@ -10,9 +10,7 @@ so that what is kept is what is *not* needed to regurgitate. The final mask is m
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from unmemorize import (
     Context,
@@ -26,6 +24,10 @@ from unmemorize import (
     mask_cost,
     shuffled_rows,
 )
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Subnet(WeightRemoval):
