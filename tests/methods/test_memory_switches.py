@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
-from unmemorize import Context, Testbed, checkpointed_blocks
+from unmemorize import Context, Testbed, checkpointed_blocks, mitigate
 from unmemorize.execution.bench import find_mlps
 from unmemorize.registry.manager import Registry
+from unmemorize.testing.state import ModelState, differences
 
 REGISTRY = Registry.load("none")
 FEW: dict[str, dict[str, Any]] = {
@@ -41,7 +43,47 @@ def weights_after(testbed: Testbed, name: str) -> dict[str, torch.Tensor]:
 def test_the_same_weights_are_edited_with_and_without(testbed: Testbed, name: str) -> None:
     expected = weights_after(testbed, name)
     found = weights_after(dataclasses.replace(testbed, checkpointing=True, offload=True), name)
-    assert all(torch.allclose(found[key], expected[key], rtol=1e-4, atol=1e-6) for key in expected)
+    assert close(found, expected)
+
+
+def with_dropout(model: PreTrainedModel) -> PreTrainedModel:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.5  # type: ignore[assignment]
+    return model
+
+
+def left_on(model: PreTrainedModel) -> PreTrainedModel:
+    """Leave a model in the middle of a training with dropout, one block in eval mode and gradient checkpointing."""
+    with_dropout(model).train()
+    find_mlps(model, REGISTRY)[0].block.eval()
+    enable: Any = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable()
+    return model
+
+
+def close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
+    return all(torch.allclose(found[key], expected[key], rtol=1e-4, atol=1e-6) for key in expected)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if REGISTRY.method(name).stage == "unlearn"])
+def test_what_the_caller_left_on_changes_no_attribution(testbed: Testbed, name: str) -> None:
+    expected = weights_after(testbed, name)
+    left_on(testbed.model)
+    assert close(weights_after(testbed, name), expected)
+
+
+@pytest.mark.parametrize("name", ["extra", "greedy", "integrated_gradients", "zero_out"])
+def test_what_the_caller_left_on_changes_nothing_in_mitigate_and_stays_on(testbed: Testbed, name: str) -> None:
+    plain, changed = with_dropout(copy.deepcopy(testbed.model)), left_on(testbed.model)
+    before = ModelState.of(changed)
+    settings = {"forget": testbed.forget, "retain": testbed.retain, "method": name} | FEW.get(name, {})
+    expected, found = (mitigate(model, **settings).values for model in (plain, changed))
+    assert [(value.before, value.after) for value in found] == [(value.before, value.after) for value in expected]
+    assert close(dict(changed.named_parameters()), dict(plain.named_parameters()))
+    assert not differences(before.modes | before.hooks, ModelState.of(changed).modes | ModelState.of(changed).hooks)
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in ("clean", "both")])

@@ -10,8 +10,9 @@ import torch
 
 from unmemorize.contracts.testbed import Testbed
 from unmemorize.errors import DataError
-from unmemorize.search import regurgitation
-from unmemorize.search.extraction import WindowExtraction, read_alone, reading_mode, suffix_logits
+from unmemorize.models.versions import evaluation_mode
+from unmemorize.search import extraction
+from unmemorize.search.extraction import WindowExtraction, read_alone, suffix_logits
 from unmemorize.testing import ARCHITECTURES, tiny_model
 from unmemorize.testing.memorizing import LENGTH, PROMPT, memorizing_testbed
 
@@ -131,7 +132,7 @@ def test_the_mode_of_the_model_is_put_back() -> None:
     model = tiny_model("gpt2").train()
     WindowExtraction(model, 2).readings([(3, 4, 5, 6)])
     assert model.training
-    with pytest.raises(RuntimeError), reading_mode(model):
+    with pytest.raises(RuntimeError), evaluation_mode(model):
         raise RuntimeError
     assert model.training
 
@@ -152,7 +153,7 @@ def cramped(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return real(model, ids, start)
 
-    monkeypatch.setattr(regurgitation, "suffix_logits", checked)
+    monkeypatch.setattr(extraction, "suffix_logits", checked)
     return limit
 
 

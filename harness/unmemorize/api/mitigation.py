@@ -133,7 +133,8 @@ def mitigate(
         metrics: names of the metrics to measure; by default those that are cheap.
         seed: decides everything random.
         deadline: seconds that the method may take.
-        checkpointing: recompute the activations of blocks in backward passes: less memory, more time.
+        checkpointing: recompute the activations of blocks in backward passes: less memory, more time. On, too, where
+            the model comes with gradient checkpointing enabled.
         offload: keep scores, masks and copies of weights in main memory while they are not in use.
         registry: a registry of one's own, instead of what is installed.
         progress: where progress is shown; nowhere by default.
@@ -144,6 +145,7 @@ def mitigate(
     """
     from unmemorize.contracts.context import Silent
     from unmemorize.execution.bench import Bench, Skipped, Surroundings, find_mlps
+    from unmemorize.models.versions import evaluation_mode
     from unmemorize.suite.complaint import Place, validated
 
     registry = registry or load_registry()
@@ -159,24 +161,29 @@ def mitigate(
     surroundings = Surroundings(
         str(testbed.device), deadline, cache_folder(), progress or Silent(), checkpointing, offload
     )
-    training = model.training
-    bench = Bench(testbed, measured, _headline(measured), surroundings)
-    before = bench.measure()
     try:
-        outcome = bench.act(acting, seed)
+        with evaluation_mode(model) as recomputed:
+            testbed.checkpointing = recomputed
+            bench = Bench(testbed, measured, _headline(measured), surroundings)
+            before = bench.measure()
+            outcome = _acted(bench, acting, seed)
     except Skipped as skipped:
         raise ConfigError(
             f"method {method!r} cannot act here: {skipped}",
             expected=f"what it needs: {', '.join(sorted(acting.needs))}",
             fix="pass it to mitigate(...), or choose another method (`unmemorize list methods`)",
         ) from None
+    made = _mitigation(bench, acting, before, outcome)
+    return dataclasses.replace(made, seed=seed, origin=registry.origin("method", method).model_dump())
+
+
+def _acted(bench: Bench, method: Method, seed: int) -> Outcome:
+    """Let a method act; where it fails the weights are as before."""
+    try:
+        return bench.act(method, seed)
     except BaseException:
         bench.put_back()
         raise
-    finally:
-        model.train(training)
-    made = _mitigation(bench, acting, before, outcome)
-    return dataclasses.replace(made, seed=seed, origin=registry.origin("method", method).model_dump())
 
 
 def _mitigation(bench: Bench, method: Method, before: Any, outcome: Outcome) -> Mitigation:

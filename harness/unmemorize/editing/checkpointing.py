@@ -9,6 +9,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from unmemorize.contracts.layout import MLP
+from unmemorize.models.versions import holds_cache
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,17 +57,6 @@ def _recomputed(block: nn.Module, *arguments: Any, **named: Any) -> Any:
     from torch.utils.checkpoint import checkpoint
 
     forward = block.__dict__[_BEFORE] or partial(type(block).forward, block)
-    if not torch.is_grad_enabled() or _caches(arguments, named):
+    if not torch.is_grad_enabled() or holds_cache(arguments, named):  # filled twice if run twice
         return forward(*arguments, **named)
     return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=block.training, **named)
-
-
-def _caches(arguments: tuple[Any, ...], named: dict[str, Any]) -> bool:
-    """Whether a pass uses a cache, which running a block twice would fill twice.
-
-    It is an object that knows its length or, as older models have it, a tuple of keys and values.
-    """
-    by_name = (named.get(name) for name in ("past_key_values", "past_key_value", "layer_past"))
-    return any(value is not None for value in by_name) or any(
-        isinstance(value, tuple) or hasattr(value, "get_seq_length") for value in arguments
-    )

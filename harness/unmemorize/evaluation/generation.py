@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.evaluation.probe import Probe
+from unmemorize.models.versions import evaluation_mode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,7 +84,7 @@ def generate(
     skip = known & (lengths == asked)
     tokens[skip] = true[skip]
     left = (~skip).nonzero().flatten()
-    with evaluating(testbed), plain_generation(testbed):
+    with evaluation_mode(testbed.model), plain_generation(testbed):
         chunks = _chunks(testbed, probe.rows, asked, left)
         for chunk in context.track(chunks, f"decoding {description}"):
             said = _continuations(testbed, probe.rows.select(chunk), int(asked[chunk].max()), processors)
@@ -125,17 +126,6 @@ def _rows_at_once(testbed: Testbed, length: int) -> int:
     config, element = testbed.model.config, testbed.model.dtype.itemsize
     row = 2 * config.num_hidden_layers * config.hidden_size * length * element
     return max(1, min(64, CACHE_BUDGET // row))
-
-
-@contextmanager
-def evaluating(testbed: Testbed) -> Iterator[None]:
-    """Put the model into evaluation mode and, afterwards, back into the mode it was in."""
-    training = testbed.model.training
-    testbed.model.eval()
-    try:
-        yield
-    finally:
-        testbed.model.train(training)
 
 
 @contextmanager

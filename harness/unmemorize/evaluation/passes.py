@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.metric import Reading, Statistic
 from unmemorize.contracts.testbed import Sequences, Testbed, Window
-from unmemorize.evaluation.generation import Generated, Processor, evaluating, generate
+from unmemorize.evaluation.generation import Generated, Processor, generate
 from unmemorize.evaluation.probe import Probe, build_probe
+from unmemorize.models.versions import evaluation_mode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -252,7 +253,7 @@ def read_teacher_forced(
         predicted = torch.zeros(len(rows), width, dtype=torch.int64)
         kept = {statistic: torch.zeros(len(rows), width) for statistic in statistics}
         start = 0
-        with evaluating(testbed):
+        with evaluation_mode(testbed.model):
             for batch in context.track(list(rows.batches(_batch_size(testbed, width))), description):
                 span = slice(start, start := start + len(batch))
                 read = _read(testbed, batch, statistics)

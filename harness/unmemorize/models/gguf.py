@@ -13,8 +13,8 @@ from typing import Any
 from unmemorize.errors import DataError
 from unmemorize.files.digests import content_digest
 from unmemorize.files.reasons import reason_of
-from unmemorize.models.loading import dtype_argument
 from unmemorize.models.origins import Origin
+from unmemorize.models.versions import unpacking
 
 _FORMAT = 1
 """Raised when the same file would be unpacked to other weights or another tokenizer."""
@@ -92,9 +92,7 @@ def _read(file: Path, dtype: str) -> tuple[Any, Any]:
     place: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     try:
         with redirect_stderr(StringIO()):  # its progress bar asks nobody
-            model = AutoModelForCausalLM.from_pretrained(
-                **place, **_unpacking(), **{dtype_argument(): getattr(torch, dtype)}
-            )
+            model = AutoModelForCausalLM.from_pretrained(**place, **unpacking(), dtype=getattr(torch, dtype))
             return model, AutoTokenizer.from_pretrained(**place)
     except Exception as error:  # the gguf library raises plain exceptions at damaged files
         raise DataError(
@@ -102,11 +100,3 @@ def _read(file: Path, dtype: str) -> tuple[Any, Any]:
             expected="a whole GGUF file of a causal language model whose architecture transformers can unpack",
             fix="download it again, or name the same model's folder or hub id of safetensors",
         ) from error
-
-
-def _unpacking() -> dict[str, Any]:
-    """Return what makes transformers unpack the weights: packed ones cannot be saved as an ordinary model."""
-    import transformers
-
-    config = getattr(transformers, "GgufConfig", None)  # before it existed, all weights were unpacked
-    return {} if config is None else {"quantization_config": config(dequantize=True)}

@@ -55,7 +55,7 @@ def load_weights(origin: Origin, settings: Settings, devices: Any, **more: Any) 
             revision=origin.revision or "main",
             trust_remote_code=settings.trust_remote_code,
             output_loading_info=True,
-            **{dtype_argument(): settings.dtype},
+            dtype=settings.dtype,
             **{name: value for name, value in optional.items() if value is not None},
             **more,
         )
@@ -64,13 +64,6 @@ def load_weights(origin: Origin, settings: Settings, devices: Any, **more: Any) 
     model, info = loaded
     _check_complete(origin, sorted(info["missing_keys"]))
     return model
-
-
-def dtype_argument() -> str:
-    """Return what `from_pretrained` calls the weights' type: it was renamed."""
-    import transformers
-
-    return "dtype" if int(transformers.__version__.partition(".")[0]) >= 5 else "torch_dtype"
 
 
 def _failure(origin: Origin, settings: Settings, error: Exception) -> DataError | ConfigError:

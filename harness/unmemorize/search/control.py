@@ -6,7 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from unmemorize.search.extraction import Reading, read_alone, reading_mode
+from unmemorize.models.versions import evaluation_mode
+from unmemorize.search.extraction import Reading, read_alone
 
 
 class Control:
@@ -33,7 +34,7 @@ class Control:
             tokens, prompt = whole, max(1, next(agreed, min(len(shown), len(whole) - 1)))
         longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or len(tokens)
         cut = min(max(0, len(tokens) - longest), prompt - 1)
-        with reading_mode(self.model):
+        with evaluation_mode(self.model):
             return read_alone(self.model, tokens[cut : cut + longest], prompt - cut)
 
 

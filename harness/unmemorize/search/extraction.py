@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from unmemorize.errors import DataError
+from unmemorize.models.versions import evaluation_mode
 from unmemorize.training.losses import LOGITS_AT_ONCE, vocabulary_of
 
 _FIRST = 4
@@ -72,7 +73,7 @@ class WindowExtraction:
         found: list[Reading | None] = [None] * len(rows)
         if not rows:
             return found
-        with reading_mode(self.model):
+        with evaluation_mode(self.model):
             tokens = torch.tensor(rows, dtype=torch.int64)
             suffix = tokens.shape[1] - self.prompt
             left = torch.arange(len(rows))
@@ -115,7 +116,7 @@ class WindowExtraction:
 
 
 def read_alone(model: PreTrainedModel, row: Sequence[int], prompt: int) -> Reading:
-    """Return what a model (in its reading mode) says about the tokens of `row` from `prompt` on, in one pass."""
+    """Return what a model (in evaluation mode) says about the tokens of `row` from `prompt` on, in one pass."""
     embedding: Any = model.get_input_embeddings()
     tokens = torch.tensor(row, dtype=torch.int64, device=embedding.weight.device)
     logits = suffix_logits(model, tokens[None, :-1], prompt - 1)[0]  # (S, V)
@@ -156,17 +157,6 @@ def _reading_from(model: PreTrainedModel, start: int) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-@contextmanager
-def reading_mode(model: PreTrainedModel) -> Iterator[None]:
-    """Put a model into evaluation mode and, afterwards, back into the mode it was in."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 def _too_large() -> DataError:

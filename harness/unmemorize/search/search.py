@@ -167,5 +167,5 @@ def weights_digest(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-_INDIFFERENT = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")
+_INDIFFERENT = ("_name_or_path", "transformers_version", "dtype", "use_cache")
 """Fields of a configuration that say nothing about what the model computes."""

@@ -154,6 +154,8 @@ class ModelState:
             hooks[f"a replaced `forward` on {place}"] = id(module.__dict__.get("forward"))
             hooks[f"another class (a parametrization or a wrapper) of {place}"] = type(module)
         modes: dict[str, Any] = {f"training mode of {name or 'the model'}": module.training for name, module in modules}
+        for name, module in modules:
+            modes[f"gradient checkpointing of {name or 'the model'}"] = getattr(module, "gradient_checkpointing", None)
         for name, parameter in model.named_parameters():
             hooks |= {f"{_hook_word(kind)} on the weight {name}": _size(parameter, kind) for kind in _WEIGHT_HOOKS}
             modes[f"requires_grad of {name}"] = parameter.requires_grad

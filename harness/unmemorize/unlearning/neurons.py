@@ -16,6 +16,7 @@ from unmemorize.contracts.method import Method, Stage
 from unmemorize.contracts.testbed import Testbed
 from unmemorize.editing.edits import zero_neurons
 from unmemorize.editing.selection import Scope, select_top
+from unmemorize.models.versions import evaluation_mode
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,7 +58,8 @@ class NeuronUnlearning(Method):
         """Attribute, select, remove."""
         import torch
 
-        scores = context.shared(attribution_key(self), lambda: self.attribute(testbed, context))
+        with evaluation_mode(testbed.model):
+            scores = context.shared(attribution_key(self), lambda: self.attribute(testbed, context))
         with context.timed("edit"):
             named = {f"layer {mlp.layer}": row for mlp, row in zip(testbed.mlps, scores, strict=True)}
             selection = select_top(named, self.config.ratio, self.config.scope)

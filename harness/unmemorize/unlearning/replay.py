@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unmemorize.contracts.cost import Cost, Sizes, count_tokens
 from unmemorize.contracts.layout import MLP
 from unmemorize.contracts.testbed import Sequences, Testbed
+from unmemorize.models.versions import empty_cache, keys_and_values, taking
 from unmemorize.training.losses import vocabulary_of
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Replay:
         self.model, self.mlps, self.device = testbed.model, testbed.mlps, testbed.device
         self.vocabulary = vocabulary_of(testbed.model)
         self.room, self.size = room_for_reruns(testbed), Sizes.of(testbed)
-        self._tuples = False  # whether blocks return tuples, as they do before transformers 5
+        self._tuples = False  # whether blocks return tuples, as those of some architectures do
         row = self.record(sequences.select([0]).cut())
         self.additive = [self._adds(row, layer) for layer in range(len(self.mlps))]
 
@@ -99,18 +100,9 @@ class Replay:
                 for layer, mlp in enumerate(self.mlps):
                     stack.callback(mlp.down.module.register_forward_hook(keep_down(layer)).remove)
                     stack.callback(mlp.block.register_forward_hook(keep_block(layer)).remove)
-                result = self.model.base_model(input_ids=recording.tokens, use_cache=past)
-            return recording._replace(past=self._whole_past(recording.tokens, result)) if past else recording
-
-    def _whole_past(self, tokens: Tensor, result: Any) -> list[tuple[Tensor, Tensor]]:
-        """Return keys and values of all positions; layers with a sliding window keep only the last by themselves."""
-        past = _keys_and_values(result.past_key_values)
-        if all(keys.shape[-2] == tokens.shape[1] for keys, _ in past):
-            return past
-        from transformers import DynamicCache
-
-        whole = self.model.base_model(input_ids=tokens, past_key_values=DynamicCache(), use_cache=True)
-        return _keys_and_values(whole.past_key_values)
+                base, cache = self.model.base_model, empty_cache() if past else None
+                base(input_ids=recording.tokens, use_cache=past, **taking(base, cache))
+            return recording._replace(past=keys_and_values(cache)) if past else recording
 
     def logits(
         self, recording: Recording, layer: int, span: Span, change: Tensor, read: Tensor | None = None
@@ -128,8 +120,8 @@ class Replay:
             (n, vocabulary) float32, for the n places of `read` in their order.
         """
         with self._started_above(recording, layer, span, change), _reading(self.model, read):
-            past = self._past(recording, layer, span)
-            result = self.model(input_ids=span.of(recording.tokens), past_key_values=past, use_cache=False)
+            past = taking(self.model, self._past(recording, layer, span))
+            result = self.model(input_ids=span.of(recording.tokens), use_cache=False, **past)
         logits: Tensor = result.logits
         return logits.flatten(0, 1).float()
 
@@ -154,9 +146,7 @@ class Replay:
         """
         if not recording.past:
             return None
-        from transformers import DynamicCache
-
-        cache = DynamicCache()
+        cache = empty_cache()
         until = span.positions.start or 0
         for index, (keys, values) in enumerate(recording.past if until else ()):
             if index < layer or (index == layer and self.additive[layer]):
@@ -249,10 +239,3 @@ def _hidden(output: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 def _plus(recorded: Tensor, change: Tensor) -> Tensor:
     return (recorded.float() + change).to(recorded.dtype)
-
-
-def _keys_and_values(cache: Any) -> list[tuple[Tensor, Tensor]]:
-    """Return the keys and values of every layer, from any form that a cache has had in transformers 4.44 to 5."""
-    if hasattr(cache, "layers"):
-        return [(layer.keys, layer.values) for layer in cache.layers]
-    return [(pair[0], pair[1]) for pair in cache]

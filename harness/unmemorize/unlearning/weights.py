@@ -17,6 +17,7 @@ from unmemorize.contracts.method import Method, Stage
 from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.editing.edits import matrices_of, visited_gradients, zero_weights
 from unmemorize.editing.selection import COUNTED_FROM, Scope, select_top
+from unmemorize.models.versions import evaluation_mode
 from unmemorize.training.losses import Tokens, sequence_losses
 from unmemorize.unlearning.neurons import attribution_key, missing_layout, note_ties
 
@@ -55,7 +56,8 @@ class WeightRemoval(Method):
 
     def apply(self, testbed: Testbed, context: Context) -> None:
         """Find the weights, and set them to zero."""
-        masks = self.masks(testbed, context)
+        with evaluation_mode(testbed.model):
+            masks = self.masks(testbed, context)
         with context.timed("edit"):
             zero_weights(testbed.mlps, masks)
         context.notes["selected_weights"] = sum(int(mask.sum()) for mask in masks.values())
