@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "BrokenPluginError",
@@ -16,10 +16,12 @@ __all__ = [
     "NoOpError",
     "PluginError",
     "SelectionError",
+    "StateDictError",
     "StoreError",
     "UndeclaredNeedError",
     "UnknownNameError",
     "UnmemorizeError",
+    "listed",
     "nearest",
 ]
 
@@ -29,6 +31,12 @@ def nearest(name: str, available: Iterable[str], *, most: int = 8) -> list[str]:
     names = sorted(set(available))
     close = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
     return (close + [other for other in names if other not in close])[:most]
+
+
+def listed(items: Sequence[str], most: int = 3) -> str:
+    """Return items in words, the first few of them by name."""
+    shown = ", ".join(items[:most])
+    return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
 
 
 class UnmemorizeError(Exception):
@@ -163,6 +171,29 @@ class DivergedError(UnmemorizeError):
             f"{where} diverged: the loss is not finite at step {step}",
             expected="a finite loss at every step",
             fix="lower its learning rate or number of epochs (`unmemorize show METHOD` lists the settings)",
+        )
+
+    @classmethod
+    def left(cls, method: str, names: Sequence[str]) -> DivergedError:
+        """Build the error for a method that left NaN or infinity in the tensors of these names."""
+        error = cls.__new__(cls)
+        UnmemorizeError.__init__(
+            error,
+            f"method {method!r} left values that are not finite in {listed(names)}",
+            expected="finite weights",
+            fix="guard divisions and logarithms, accumulate in float32, lower the learning rate",
+        )
+        return error
+
+
+class StateDictError(PluginError):
+    """A method that left a model of another shape than it was given."""
+
+    def __init__(self, method: str, what: str) -> None:
+        super().__init__(
+            f"method {method!r} left another model: {what}",
+            expected="an ordinary instance of the model's own class, so that plain transformers loads it",
+            fix="remove wrappers, buffers and parametrizations before `apply` returns; write into `parameter.data`",
         )
 
 

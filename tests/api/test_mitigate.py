@@ -118,6 +118,16 @@ def test_after_a_failure_the_model_is_as_it_was(registry: Registry) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.parametrize(("metric", "on"), [("extraction", "forget"), ("accuracy", "holdout")])
+def test_one_metric_is_enough_for_a_method_that_trains(metric: str, on: str, registry: Registry) -> None:
+    model = tiny_model("gpt2")
+    options = {"method": "extra", "epochs": 2, "retain": tiny_sequences(12, seed=6), "registry": registry}
+    mitigation = unmemorize.mitigate(model, forget=own_words(model), metrics=[metric], **options)
+    label = mitigation.value(metric, on).metric
+    assert {value.metric for value in mitigation.values} == {label}
+    assert [set(point) for point in mitigation.curve] == [{"epoch", label}] * 2
+
+
 def test_an_architecture_without_a_layout_is_named(registry: Registry) -> None:
     from transformers import AutoConfig
 

@@ -20,7 +20,7 @@ from unmemorize import (
     neuron_activations,
     sequence_losses,
 )
-from unmemorize.execution.bench import find_mlps
+from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize_plugins.methods.unlearning.neuron.activations import Activations
 from unmemorize_plugins.methods.unlearning.neuron.hard_concrete import HardConcrete

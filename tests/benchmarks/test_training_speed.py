@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from unmemorize import Context, Sequences, Testbed, TrainingStep
-from unmemorize.execution.bench import find_mlps
+from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize_plugins.methods.finetuning.both import Both
 from unmemorize_plugins.methods.finetuning.clean import Clean

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from unmemorize import Context, Sequences, Testbed, matrices_of, select_top, sequence_losses
 from unmemorize.editing.selection import kth_largest
-from unmemorize.execution.bench import find_mlps
+from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.unlearning import subnet as learning
 from unmemorize_plugins.methods.unlearning.weight.balanced_subnet import BalancedSubnet

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from unmemorize import Cost, Sequences, Sizes, count_shuffled_tokens, count_tokens
-from unmemorize.execution.bench import find_mlps
+from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import tiny_model, tiny_testbed
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unmemorize import Testbed, checkpointed_blocks, gated_activations, sequence_losses
 from unmemorize.contracts.layout import MLP
-from unmemorize.execution.bench import find_mlps
+from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_testbed
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from unmemorize import DataError, apply_edits
 from unmemorize.editing.edit_file import edits_of, read_edits, write_edits
-from unmemorize.editing.edits import Reference
+from unmemorize.editing.reference import Reference
 from unmemorize.testing import ARCHITECTURES, tiny_model
 
 

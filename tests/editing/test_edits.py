@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unmemorize.editing.edits import Reference, gradients_of, matrices_of, zero_neurons, zero_weights
-from unmemorize.execution.bench import find_mlps
+from unmemorize.editing.reference import Reference
+from unmemorize.editing.edits import gradients_of, matrices_of, zero_neurons, zero_weights
+from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_sequences
 from unmemorize.unlearning.neurons import neuron_activations
@@ -73,7 +74,7 @@ def test_changes_are_counted_and_put_back_exactly(architecture: str, registry: R
     zero_weights(mlps, masks)
     assert reference.changes(model).edited == 5
     assert reference.changes(model).parameters == sum(p.numel() for p in model.parameters())
-    reference.restore(model)
+    reference.restore()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -81,7 +82,7 @@ def test_a_nan_is_put_back_too() -> None:
     model = tiny_model("gpt2")
     reference = Reference(model)
     next(model.parameters()).data.view(-1)[0] = torch.nan
-    reference.restore(model)
+    reference.restore()
     assert reference.changes(model).edited == 0
 
 

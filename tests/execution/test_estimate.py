@@ -11,10 +11,10 @@ import torch
 from unmemorize import Context, Cost, Method, Testbed, estimate_cost
 from unmemorize.errors import DataError
 from unmemorize.execution import estimate, memory
-from unmemorize.execution.bench import find_mlps
 from unmemorize.execution.estimate import Need, advice_for, needed
 from unmemorize.execution.memory import free_bytes
 from unmemorize.execution.probe import Rates, activation_bytes, probe, probe_rows
+from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_sequences, tiny_testbed
 

@@ -12,9 +12,9 @@ import torch
 import unmemorize
 from unmemorize import Cost, hookimpl
 from unmemorize.execution import estimate
-from unmemorize.execution.bench import Surroundings
 from unmemorize.execution.plan import plan
 from unmemorize.execution.preview import Preview, preview
+from unmemorize.execution.surroundings import Surroundings
 from unmemorize.registry.manager import Registry
 from unmemorize.suite.load import load_suite
 

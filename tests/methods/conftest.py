@@ -9,7 +9,7 @@ import pytest
 from planted import build_planted
 
 from unmemorize import Testbed
-from unmemorize.execution.bench import find_mlps
+from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_testbed
 

@@ -12,7 +12,7 @@ from naive import outgoing, row_loss, rows_of, top_by_sort
 from torch import Tensor
 
 from unmemorize import Context, NeuronUnlearning, Sequences, Testbed
-from unmemorize.execution.bench import find_mlps
+from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 
 

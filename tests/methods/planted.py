@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config
 
 from unmemorize import Context, Sequences, Testbed, TrainingRecipe, Window, train
-from unmemorize.execution.bench import find_mlps
+from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 
 VOCABULARY = 32

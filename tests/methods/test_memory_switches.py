@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from unmemorize import Context, Testbed, checkpointed_blocks, mitigate
-from unmemorize.execution.bench import find_mlps
+from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing.state import ModelState, differences
 

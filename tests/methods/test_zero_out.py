@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from unmemorize import Context, Replay, Testbed
 from unmemorize.errors import DeadlineExceeded, SelectionError
-from unmemorize.execution.bench import find_mlps
+from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import tiny_testbed
 from unmemorize_plugins.methods.unlearning.neuron.zero_out import ZeroOut

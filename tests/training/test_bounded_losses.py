@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unmemorize import Testbed
-from unmemorize.execution.bench import find_mlps
+from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_testbed
 from unmemorize.training import losses

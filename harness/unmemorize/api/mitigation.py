@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from unmemorize.api.reading import OwnData
     from unmemorize.contracts.context import Progress
     from unmemorize.contracts.method import Method
-    from unmemorize.contracts.metric import Metric
+    from unmemorize.contracts.metric import Kind, Metric
     from unmemorize.contracts.testbed import Sequences, Testbed, Window
     from unmemorize.editing.edit_file import Edits
-    from unmemorize.execution.bench import Bench, Headline, Outcome
+    from unmemorize.execution.act import Bench, Outcome
     from unmemorize.registry.manager import Registry
     from unmemorize.results.record import Value
 
@@ -45,6 +45,8 @@ class Mitigation:
     parameters: int
     flags: list[str]
     notes: dict[str, Any]
+    curve: list[dict[str, float]]
+    """The first metric of memorization and the first of utility after each epoch, of methods that train."""
     seed: int
     origin: dict[str, Any]
     """Name, plugin, distribution and version of the method."""
@@ -144,7 +146,8 @@ def mitigate(
         UnmemorizeError: the method is unknown, does not apply, or fails; the model is then as it was.
     """
     from unmemorize.contracts.context import Silent
-    from unmemorize.execution.bench import Bench, Skipped, Surroundings, find_mlps
+    from unmemorize.execution.act import Bench, Skipped, act
+    from unmemorize.execution.surroundings import Surroundings, find_mlps
     from unmemorize.models.versions import evaluation_mode
     from unmemorize.suite.complaint import Place, validated
 
@@ -158,15 +161,14 @@ def mitigate(
     testbed = _own_testbed(model, sets, tokenizer, (prompt, suffix))
     testbed.mlps = find_mlps(model, registry)
     measured = _metrics(registry, metrics)
-    surroundings = Surroundings(
-        str(testbed.device), deadline, cache_folder(), progress or Silent(), checkpointing, offload
-    )
+    surroundings = Surroundings(str(testbed.device), deadline, cache_folder(), progress or Silent())
+    context = surroundings.context(seed, deadline)
     try:
         with evaluation_mode(model) as recomputed:
-            testbed.checkpointing = recomputed
-            bench = Bench(testbed, measured, _headline(measured), surroundings)
-            before = bench.measure()
-            outcome = _acted(bench, acting, seed)
+            testbed.checkpointing, testbed.offload = checkpointing or recomputed, offload
+            bench = Bench(testbed, measured, _headline(measured))
+            before = bench.measure(context)
+            outcome = act(bench, acting, context)
     except Skipped as skipped:
         raise ConfigError(
             f"method {method!r} cannot act here: {skipped}",
@@ -175,15 +177,6 @@ def mitigate(
         ) from None
     made = _mitigation(bench, acting, before, outcome)
     return dataclasses.replace(made, seed=seed, origin=registry.origin("method", method).model_dump())
-
-
-def _acted(bench: Bench, method: Method, seed: int) -> Outcome:
-    """Let a method act; where it fails the weights are as before."""
-    try:
-        return bench.act(method, seed)
-    except BaseException:
-        bench.put_back()
-        raise
 
 
 def _mitigation(bench: Bench, method: Method, before: Any, outcome: Outcome) -> Mitigation:
@@ -200,15 +193,16 @@ def _mitigation(bench: Bench, method: Method, before: Any, outcome: Outcome) -> 
         seconds=outcome.context.seconds,
         total_seconds=outcome.total_seconds,
         peak_memory=outcome.memory.peak,
-        edited=outcome.edited,
-        parameters=outcome.parameters,
+        edited=outcome.changes.edited,
+        parameters=outcome.changes.parameters,
         flags=sorted(outcome.context.flags),
         notes=outcome.context.notes,
+        curve=outcome.context.curve,
         seed=0,
         origin={},
         edits=edits_of(model, bench.reference),
-        decoding=outcome.decoding,
-        environment=environment(bench.surroundings.device),
+        decoding=outcome.testbed.decoding,
+        environment=environment(outcome.context.device),
     )
 
 
@@ -220,12 +214,13 @@ def _metrics(registry: Registry, names: Sequence[str] | None) -> list[Metric]:
     return [metric() for metric in sorted(wanted, key=lambda metric: (metric.kind, metric.name))]
 
 
-def _headline(metrics: Sequence[Metric]) -> Headline:
-    """Return what curves are drawn of: the first metric of each kind, or the first of all."""
-    from unmemorize.execution.bench import Headline
-
+def _headline(metrics: Sequence[Metric]) -> dict[str, Metric]:
+    """Return what curves are drawn of: the first metric of memorization and the first of utility, if there is one."""
     first = {metric.kind: metric for metric in reversed(metrics)}
-    return Headline(first.get("memorization", metrics[0]), first.get("utility", metrics[0]))
+    return {on: first[kind] for on, kind in _HEADLINES if kind in first}
+
+
+_HEADLINES: tuple[tuple[str, Kind], ...] = (("forget", "memorization"), ("holdout", "utility"))
 
 
 def _from_files(
@@ -264,9 +259,7 @@ def _own_testbed(
         holdouts={} if measured is None else {name: measured},
         window=window,
         tokenizer=tokenizer,
-        recipe=TrainingRecipe(
-            epochs=5, batch_size=16, learning_rate=5e-5, betas=(0.9, 0.95), weight_decay=0.0, gradient_clip=1.0
-        ),  # how pre-trained models are usually trained on; methods that train take other settings
+        recipe=TrainingRecipe.of_pretrained(),
     )
 
 

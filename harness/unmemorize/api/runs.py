@@ -72,9 +72,9 @@ def run(
             recorded, not raised.
     """
     from unmemorize.contracts.context import Silent
-    from unmemorize.execution.bench import Surroundings
     from unmemorize.execution.environment import best_device
     from unmemorize.execution.runner import run_suite
+    from unmemorize.execution.surroundings import Surroundings
     from unmemorize.suite.load import load_suite
     from unmemorize.suite.model import LOCAL, Suite
 
@@ -126,9 +126,9 @@ def export(
     """
     from unmemorize.contracts.context import Silent
     from unmemorize.errors import UnknownNameError
-    from unmemorize.execution.bench import Surroundings
     from unmemorize.execution.environment import best_device
     from unmemorize.execution.export import export_testbed
+    from unmemorize.execution.surroundings import Surroundings
     from unmemorize.suite.load import load_suite
     from unmemorize.suite.model import Suite
 

@@ -21,9 +21,9 @@ def print_probed(
 ) -> None:
     """Probe the testbeds of `cells`, and print what each method would take, as a table or as JSON."""
     from unmemorize.cli.screen import print_json, print_table
-    from unmemorize.execution.bench import Surroundings
     from unmemorize.execution.environment import best_device
     from unmemorize.execution.preview import preview
+    from unmemorize.execution.surroundings import Surroundings
     from unmemorize.files.places import cache_folder
 
     wanted = device or run.device

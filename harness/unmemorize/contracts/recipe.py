@@ -39,3 +39,8 @@ class TrainingRecipe(StrictConfig):
     """Largest norm of the gradient, or none."""
     pooled_batches: Annotated[int, Field(ge=1)] = 16
     """An epoch's shuffled rows are sorted by length inside pools of this many batches: less padding; 1: none."""
+
+    @classmethod
+    def of_pretrained(cls) -> TrainingRecipe:
+        """Return how a pre-trained model goes on learning: gently, so that it stays what it is."""
+        return cls(epochs=3, batch_size=8, learning_rate=2e-5, betas=(0.9, 0.95), weight_decay=0.0, gradient_clip=1.0)

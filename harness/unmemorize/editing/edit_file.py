@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from unmemorize.editing.edits import Reference
 from unmemorize.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from unmemorize.editing.reference import Reference
 
 _FORMAT = 1
 DENSE = 0.5

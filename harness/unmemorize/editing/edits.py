@@ -1,10 +1,10 @@
-"""Set selected neurons or weights to zero, and tell or undo what any method changed."""
+"""Set selected neurons or weights to zero, and collect the gradients of a few weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from unmemorize.contracts.layout import MLP, Matrix
 
@@ -44,57 +44,6 @@ def zero_neurons(mlps: Sequence[MLP], mask: Tensor) -> None:
     with torch.no_grad():
         for mlp, row in zip(mlps, mask, strict=True):
             mlp.down.by_input()[row.to(mlp.down.weight.device)] = 0.0
-
-
-class Changes(NamedTuple):
-    """How much of a model differs from its reference."""
-
-    edited: int
-    parameters: int
-
-
-class Reference:
-    """A copy of a model's state in main memory, to count what was changed and to put it back.
-
-    Memory: one copy of the state dict on the CPU.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._state = {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
-        self._parameters = {name for name, _ in model.named_parameters()}
-
-    def original(self, name: str) -> Tensor:
-        """Return the value that a parameter or buffer had, on the CPU."""
-        return self._state[name]
-
-    def changes(self, model: nn.Module) -> Changes:
-        """Count the parameters whose value differs. Tied parameters count once."""
-        import torch
-
-        with torch.no_grad():
-            edited = total = 0
-            for name, parameter in model.named_parameters():
-                total += parameter.numel()
-                edited += int((parameter.detach().cpu() != self._state[name]).sum())
-            return Changes(edited=edited, parameters=total)
-
-    def restore(self, model: nn.Module) -> None:
-        """Write back the tensors that differ, and only at the places where they differ."""
-        import torch
-
-        with torch.no_grad():
-            for name, value in model.state_dict().items():
-                original = self._state[name].to(value.device)
-                differs = value != original
-                if differs.any():
-                    value[differs] = original[differs]
-
-    def same_keys(self, model: nn.Module) -> bool:
-        """Whether the model still has exactly the state-dict keys, shapes and dtypes of the reference."""
-        state = model.state_dict()
-        return state.keys() == self._state.keys() and all(
-            state[name].shape == value.shape and state[name].dtype == value.dtype for name, value in self._state.items()
-        )
 
 
 @contextmanager

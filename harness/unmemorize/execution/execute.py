@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from unmemorize.contracts.context import Context
 from unmemorize.contracts.metric import Metric
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.errors import UnmemorizeError
 from unmemorize.evaluation.evaluate import Measured, Slot
-from unmemorize.execution.bench import Bench, Headline, Outcome, Skipped, Surroundings, load_testbed
-from unmemorize.execution.environment import environment, synchronize
+from unmemorize.execution.act import Bench, Outcome, Skipped, act
+from unmemorize.execution.environment import environment
 from unmemorize.execution.plan import KEY_VERSION, Cell
+from unmemorize.execution.surroundings import Surroundings
 from unmemorize.results.record import BASE, Record, Value
 
 if TYPE_CHECKING:
@@ -62,18 +62,10 @@ class Group:
         cell = self.cells[0]
         provider_class = self.registry.provider(cell.provider)
         provider = provider_class(provider_class.Config(**cell.provider_config))
-        device = self.surroundings.device
-        context = Context(
-            seed=cell.seed,
-            progress=self.surroundings.progress,
-            cache=self.surroundings.cache,
-            device=device,
-            synchronize=lambda: synchronize(device),
-        )
-        testbed = load_testbed(provider, cell.testbed, context, self.registry)
+        testbed = self.surroundings.load(provider, cell.testbed, cell.seed, self.registry)
         metrics = {name: self._metric(name, settings) for name, settings in cell.metrics.items()}
-        headline = Headline(metrics[cell.memorization], metrics[cell.utility])
-        return provider, Bench(testbed, list(metrics.values()), headline, self.surroundings)
+        headline = {"forget": metrics[cell.memorization], "holdout": metrics[cell.utility]}
+        return provider, Bench(testbed, list(metrics.values()), headline)
 
     def _metric(self, name: str, settings: Mapping[str, Any]) -> Metric:
         metric_class = self.registry.metric(name)
@@ -82,7 +74,7 @@ class Group:
     def _before(self, bench: Bench) -> dict[Slot, Value]:
         if self.base is not None:
             return {Slot(value.metric, value.set, value.part): value for value in self.base.values}
-        measured = bench.measure()
+        measured = bench.measure(self.surroundings.context(self.cells[0].seed))
         self._base_measured = measured
         return joined(measured, measured)
 
@@ -94,11 +86,13 @@ class Group:
                 return self._base_record(cell, bench, before), per_sequence(self._base_measured)
             method_class = self.registry.method(cell.method)
             method = method_class(method_class.Config(**cell.method_config))
-            outcome = bench.try_method(method, cell.seed, provider)
+            context = self.surroundings.context(cell.seed, self.surroundings.deadline)
+            outcome = act(bench, method, context, provider)
         except Skipped as skipped:
             return self._record(cell, "skipped", bench, reason=str(skipped)), None
         except Exception as error:  # a method that breaks is a failed cell, and the run goes on
             return self._failed(cell, error, bench), None
+        bench.put_back()
         return self._done(cell, bench, outcome, before), per_sequence(outcome.after)
 
     def _base_record(self, cell: Cell, bench: Bench, before: dict[Slot, Value]) -> Record:
@@ -117,8 +111,8 @@ class Group:
             total_seconds=outcome.total_seconds,
             peak_memory=outcome.memory.peak,
             extra_memory=outcome.memory.extra,
-            parameters=outcome.parameters,
-            edited=outcome.edited,
+            parameters=outcome.changes.parameters,
+            edited=outcome.changes.edited,
             flags=sorted(context.flags),
             notes=context.notes,
         )
@@ -153,8 +147,8 @@ class Group:
             metrics={name: dict(settings) for name, settings in cell.metrics.items()},
             metric_origins=list(cell.metric_origins),
             seed=cell.seed,
-            memorization=cell.memorization if bench is None else bench.headline.memorization.label(bench.testbed),
-            utility=cell.utility if bench is None else bench.headline.utility.label(bench.testbed),
+            memorization=cell.memorization if bench is None else bench.headline["forget"].label(bench.testbed),
+            utility=cell.utility if bench is None else bench.headline["holdout"].label(bench.testbed),
             testbed_facts=facts,
             data_digest=None if bench is None else bench.testbed.data_digest(),
             environment=self._environment,

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unmemorize.contracts.context import Context
 from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.errors import DataError
-from unmemorize.execution.bench import Surroundings, load_testbed
-from unmemorize.execution.environment import environment, synchronize
+from unmemorize.execution.environment import environment
+from unmemorize.execution.surroundings import Surroundings
 from unmemorize.files.places import check_new
 from unmemorize.models.loading import quiet
 from unmemorize.registry.manager import Registry
@@ -33,12 +32,7 @@ def export_testbed(
     """
     check_new(folder, "name another folder with --out")
     provider = registry.provider(entry.provider)(entry.config)
-    device = surroundings.device
-    context = Context(
-        seed=seed, progress=surroundings.progress, cache=surroundings.cache, device=device,
-        synchronize=lambda: synchronize(device),
-    )  # fmt: skip
-    testbed = load_testbed(provider, entry.name, context, registry)
+    testbed = surroundings.load(provider, entry.name, seed, registry)
     about = {
         "testbed": entry.name,
         "provider": entry.provider,
@@ -47,7 +41,7 @@ def export_testbed(
         "seed": seed,
         "window": testbed.window._asdict(),
         "facts": testbed.facts,
-        "environment": environment(device),
+        "environment": environment(surroundings.device),
     }
     try:
         return list(_written(testbed, about, folder))

@@ -6,12 +6,10 @@ import gc
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from unmemorize.contracts.context import Context
-from unmemorize.execution.bench import Surroundings, load_testbed
-from unmemorize.execution.environment import synchronize
 from unmemorize.execution.estimate import CostEstimate, estimate_cost
 from unmemorize.execution.plan import Cell
 from unmemorize.execution.probe import Rates, probe
+from unmemorize.execution.surroundings import Surroundings
 from unmemorize.results.record import BASE
 
 if TYPE_CHECKING:
@@ -58,19 +56,9 @@ def preview(cells: Sequence[Cell], registry: Registry, surroundings: Surrounding
 def _loaded(cell: Cell, registry: Registry, surroundings: Surroundings) -> Testbed | None:
     provider_class = registry.provider(cell.provider)
     provider = provider_class(provider_class.Config(**cell.provider_config))
-    device = surroundings.device
-    context = Context(
-        seed=cell.seed,
-        progress=surroundings.progress,
-        cache=surroundings.cache,
-        device=device,
-        synchronize=lambda: synchronize(device),
-    )
-    if not provider.ready(context):
+    if not provider.ready(surroundings.context(cell.seed)):
         return None
-    testbed = load_testbed(provider, cell.testbed, context, registry)
-    surroundings.apply_to(testbed)
-    return testbed
+    return surroundings.load(provider, cell.testbed, cell.seed, registry)
 
 
 def _previewed(cell: Cell, registry: Registry, testbed: Testbed, rates: Rates) -> Preview:

@@ -125,7 +125,7 @@ def known_mlps(model: PreTrainedModel, registry: Registry | None = None) -> tupl
         model: the model.
         registry: where the layout is looked up; what is installed by default.
     """
-    from unmemorize.execution.bench import find_mlps
+    from unmemorize.execution.surroundings import find_mlps
 
     found: tuple[MLP, ...] = find_mlps(model, registry or _installed(os.environ.get("UNMEMORIZE_PLUGINS")))
     return found

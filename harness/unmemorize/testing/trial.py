@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 
 from unmemorize.contracts.method import Method
+from unmemorize.errors import DivergedError, NoOpError, StateDictError
 from unmemorize.evaluation import Evaluation
+from unmemorize.execution.act import Bench, act
+from unmemorize.execution.isolation import GlobalState
 from unmemorize.testing.memorizing import Memorizing, memorizing_testbed
 from unmemorize.testing.report import Kind, NotApplicable
 from unmemorize.testing.state import ModelState, alone, differences, weights_of
@@ -20,7 +21,9 @@ from unmemorize.testing.watching import Watch, WatchedContext, watched_passes, w
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
+    from unmemorize.contracts.context import Context
     from unmemorize.contracts.testbed import Testbed
     from unmemorize.registry.manager import Registry
     from unmemorize.testing.models import Architecture
@@ -38,21 +41,26 @@ class Trial:
     """The testbed afterwards: all of its data, and the model and the decoding that the method left."""
     context: WatchedContext
     watch: Watch
-    model_before: ModelState
-    model_after: ModelState
     weights_before: dict[str, Tensor]
     data_before: dict[str, str]
     """A digest of every set."""
-    global_changes: list[str]
+    model_before: ModelState
+    model_after: ModelState
+    global_changes: list[str] = field(default_factory=list)
+    reached: bool = False
+    """Whether the method was let act at all."""
     error: Exception | None = None
+    """What the method raised."""
+    refusal: Exception | None = None
+    """Why a run would record it as failed or skipped, although the method itself raised nothing."""
 
+    @property
     def flaw(self) -> str | None:
-        """Return the rule about the model's shape that this trial breaks, if it breaks one."""
-        after = weights_of(self.testbed.model)
-        if any(value.is_floating_point() and not value.isfinite().all() for value in after.values()):
-            return "changes_something"
-        if _shapes(after) != _shapes(self.weights_before):
+        """The rule about the model that this trial breaks, if it breaks one."""
+        if isinstance(self.refusal, StateDictError):
             return "keeps_state_dict"
+        if self.refusal is not None:
+            return "changes_something" if isinstance(self.refusal, DivergedError | NoOpError) else "acts"
         return "removes_hooks" if differences(self.model_before.hooks, self.model_after.hooks) else None
 
     def data_after(self) -> dict[str, str]:
@@ -145,6 +153,8 @@ class MethodCase:
         """
         if self.attempt.error is not None:
             raise NotApplicable("the method does not get through; see acts and true_needs")
+        if not self.attempt.reached:
+            raise NotApplicable("a run does not let it act; see acts and declared_cost")
         return self.attempt
 
     def sound_trial(self) -> Trial:
@@ -154,9 +164,8 @@ class MethodCase:
             NotApplicable: it has not.
         """
         trial = self.trial()
-        flaw = trial.flaw()
-        if flaw is not None:
-            raise NotApplicable(f"correct {flaw} first")
+        if trial.flaw is not None:
+            raise NotApplicable(f"correct {trial.flaw} first")
         return trial
 
     @cached_property
@@ -172,7 +181,7 @@ class MethodCase:
         deadline: float | None = None,
         briefly: bool = True,
     ) -> Trial:
-        """Let the method act on `testbed`, as the core does it, and return what came of it; errors are caught.
+        """Let the method act on `testbed`, as runs and `mitigate` do, and return what came of it; errors are caught.
 
         Args:
             testbed: what it acts on; changed in place.
@@ -180,44 +189,56 @@ class MethodCase:
             deadline: seconds that it may take.
             briefly: whether training again ends after a few steps.
         """
-        watch = watch or Watch()
-        context = WatchedContext(watch=watch, deadline=deadline)
-        method = self.method()
-        view = testbed.shown_to(self.name, frozenset(method.needs))
-        watched_sets(view, watch)
-        context.train_again = self._train_again(testbed, view, context, FEW_STEPS if briefly else None)
-        data, weights, before = digests(testbed), weights_of(testbed.model), ModelState.of(testbed.model)
-        error: Exception | None = None
-        embedding: Any = testbed.model.get_input_embeddings()
-        with alone() as snapshot, ExitStack() as stack:
-            stack.enter_context(watched_passes(watch, embedding.num_embeddings))
+        context = WatchedContext(watch=watch or Watch(), deadline=deadline)
+        before = ModelState.of(testbed.model)
+        data, weights = digests(testbed), weights_of(testbed.model)
+        trial = Trial(testbed, context, context.watch, weights, data, before, before)
+        provider = _TrainingAgain(trial.watch, FEW_STEPS if briefly else None, self.architecture)
+        with alone():
             try:
-                method.apply(view, context)
-            except Exception as raised:  # whatever a third party's code raises is a finding
-                error = raised
-            stack.close()
-            changes = snapshot.changes()
-        whole = dataclasses.replace(testbed, model=view.model, decoding=view.decoding)
-        after = ModelState.of(watch.retrained or view.model)
-        return Trial(whole, context, watch, before, after, weights, data, changes, error)
-
-    def _train_again(
-        self, testbed: Testbed, view: Testbed, context: WatchedContext, steps: int | None
-    ) -> Callable[[Method], None]:
-        provider = Memorizing(architecture=self.architecture)
-
-        def train_again(regularizer: Method) -> None:
-            again = dataclasses.replace(context, seed=0)
-            untrained = provider.untrained(testbed, again)
-            context.watch.retrained = untrained.model
-            provider.retrain(untrained, regularizer, again, steps)
-            view.model = untrained.model
-
-        return train_again
+                act(Bench(testbed), _observed(self.method(), trial), context, provider)
+            except Exception as error:  # whatever a third party's code raises is a finding
+                trial.refusal = None if error is trial.error else error
+        return trial
 
 
-def _shapes(weights: dict[str, Tensor]) -> dict[str, Any]:
-    return {name: (value.shape, value.dtype) for name, value in weights.items()}
+def _observed(method: Method, trial: Trial) -> Method:
+    """Return the method with an `apply` that writes down in `trial` what it looks at and what it leaves."""
+    apply, testbed, watch = method.apply, trial.testbed, trial.watch
+    embedding: Any = testbed.model.get_input_embeddings()
+
+    def observed(view: Testbed, context: Context) -> None:
+        watched_sets(view, watch)
+        trial.reached, snapshot = True, GlobalState()
+        try:
+            with watched_passes(watch, embedding.num_embeddings):
+                apply(view, context)
+        except Exception as error:
+            trial.error = error
+            raise
+        finally:
+            trial.global_changes = snapshot.changes()
+            trial.context = cast("WatchedContext", context)
+            trial.testbed = dataclasses.replace(testbed, model=view.model, decoding=view.decoding)
+            trial.model_after = ModelState.of(watch.retrained or view.model)
+
+    vars(method)["apply"] = observed
+    return method
+
+
+class _TrainingAgain(Memorizing):
+    """Trains the tiny model again, for a few steps or to the end, and lets a watch know."""
+
+    def __init__(self, watch: Watch, steps: int | None, architecture: Architecture) -> None:
+        super().__init__(architecture=architecture)
+        self._watch, self._steps = watch, steps
+
+    def train(self, testbed: Testbed, regularizer: Method, context: Context) -> PreTrainedModel:
+        """Train from the initial weights."""
+        untrained = self.untrained(testbed, context)
+        self._watch.retrained = untrained.model
+        self.retrain(untrained, regularizer, context, self._steps)
+        return untrained.model
 
 
 def digests(testbed: Testbed) -> dict[str, str]:

@@ -23,11 +23,6 @@ from unmemorize import (
 )
 from unmemorize_plugins.providers.searched import SearchedTexts, found_file
 
-LEARNING = TrainingRecipe(
-    epochs=3, batch_size=8, learning_rate=2e-5, betas=(0.9, 0.95), weight_decay=0.0, gradient_clip=1.0
-)
-"""How a pre-trained model goes on learning: gently, so that it stays what it is."""
-
 
 class HuggingFaceConfig(SequenceSource, ModelSource):
     """Which model, what it has memorized, and on which text its utility is measured."""
@@ -36,7 +31,7 @@ class HuggingFaceConfig(SequenceSource, ModelSource):
     """The memorized sequences: a file of sequences; or leave it out and say `find`."""
     find: SearchedTexts | None = None
     """Texts that are searched for what the model regurgitates, in place of `forget`: `find = { texts = "FOLDER" }`."""
-    recipe: TrainingRecipe = LEARNING
+    recipe: TrainingRecipe = TrainingRecipe.of_pretrained()
     """How methods that go on training do so."""
 
     @model_validator(mode="after")

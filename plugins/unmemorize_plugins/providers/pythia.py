@@ -19,7 +19,7 @@ from unmemorize import (
     open_model,
     sequences_fingerprint,
 )
-from unmemorize_plugins.providers.huggingface import LEARNING, testbed_of
+from unmemorize_plugins.providers.huggingface import testbed_of
 
 MEMORIZED = "memorized-evals"
 _EVALS = "hf://datasets/EleutherAI/pythia-memorized-evals/data/{duplication}.{size}-*.parquet"
@@ -47,7 +47,7 @@ class PythiaConfig(SequenceSource, ModelLoading):
     """Texts whose behaviour is to be preserved: a file of sequences or a corpus."""
     max_rows: Annotated[int, Field(ge=1)] | None = 505
     """Rows of `forget`, and of `forget_unseen`, at most, drawn at random; the data set has up to 2.4 million."""
-    recipe: TrainingRecipe = LEARNING
+    recipe: TrainingRecipe = TrainingRecipe.of_pretrained()
     """How methods that go on training do so."""
 
     @field_validator("step")

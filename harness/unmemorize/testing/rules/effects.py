@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import torch
 
 from unmemorize.contracts.testbed import Sequences, Testbed
-from unmemorize.errors import UndeclaredNeedError
+from unmemorize.errors import DivergedError, UndeclaredNeedError, UnmemorizeError, listed
 from unmemorize.evaluation import Evaluation
 from unmemorize.testing.memorizing import duplicate
 from unmemorize.testing.report import Finding, NotApplicable
 from unmemorize.testing.rules.words import said, where
-from unmemorize.testing.state import alone, listed, same_bits, weights_of
+from unmemorize.testing.state import alone, same_bits, weights_of
 from unmemorize.testing.trial import MethodCase, Trial, accuracy
 from unmemorize.testing.watching import SHOWN
 
@@ -78,6 +78,21 @@ def acts(case: MethodCase) -> Iterator[Finding]:
         raise NotApplicable("it looks at what it does not declare; see true_needs")
     if error is not None:
         yield _crash(error, "a memorizing tiny model", case)
+    elif not case.attempt.reached:
+        raise NotApplicable(f"a run does not let it act, see declared_cost: {case.attempt.refusal}")
+    elif case.attempt.flaw == "acts":
+        yield from refused(case.attempt)
+
+
+def refused(trial: Trial) -> Iterator[Finding]:
+    """Yield the finding that a run would not accept what the method did, if it would not."""
+    refusal = trial.refusal
+    if isinstance(refusal, UnmemorizeError):
+        yield Finding(refusal.what, refusal.expected, refusal.fix)
+    elif refusal is not None:
+        yield Finding(
+            f"a run refuses it: {said(refusal)} ({where(refusal)})", "a method that a run accepts", "correct it"
+        )
 
 
 def works_without_layout(case: MethodCase) -> Iterator[Finding]:
@@ -128,23 +143,10 @@ def true_needs(case: MethodCase) -> Iterator[Finding]:
 def changes_something(case: MethodCase) -> Iterator[Finding]:
     """It changes the weights or, at the stage `decode`, the decoding; what it leaves is finite."""
     trial, stage = case.trial(), case.plugin.stage
-    after = weights_of(trial.testbed.model)
-    changed = same_bits(trial.weights_before, after)
-    broken = [name for name, value in after.items() if value.is_floating_point() and not value.isfinite().all()]
-    if broken:
-        yield Finding(
-            f"it left values that are not finite in {listed(broken)}",
-            "finite weights",
-            "guard divisions and logarithms, accumulate in float32, lower the learning rate",
-        )
-    elif stage == "decode":
+    if stage == "decode" and not isinstance(trial.refusal, DivergedError):
         yield from _changed_decoding(case, trial)
-    elif not changed:
-        yield Finding(
-            "`apply` ended without changing a single weight",
-            f"other weights: the stage is {stage!r}, and an unedited model's numbers are never printed as a method's",
-            "change `testbed.model` in place (under `torch.no_grad()`, or through `.data`), or raise the default",
-        )
+    elif trial.flaw == "changes_something":
+        yield from refused(trial)
     if stage != "decode" and trial.testbed.decoding:
         yield Finding(
             f"it sets `testbed.decoding`, and its stage is {stage!r}",
@@ -178,7 +180,7 @@ def _says(testbed: Testbed) -> list[torch.Tensor]:
 
 def same_seed_same_result(case: MethodCase) -> Iterator[Finding]:
     """The same seed gives the same model, bit for bit."""
-    first = case.trial()
+    first = case.sound_trial()
     if case.trains_again:  # a few steps of training are enough to compare
         first = case.run(case.testbed())
     second = case.run(case.testbed())
@@ -269,15 +271,8 @@ def _works_on(case: MethodCase, testbed: Testbed, what: str, fix: str) -> Iterat
             fix,
         )
         return
-    after = weights_of(trial.testbed.model)
-    dtypes = [name for name, value in after.items() if value.dtype != trial.weights_before[name].dtype]
-    broken = [name for name, value in after.items() if value.is_floating_point() and not value.isfinite().all()]
-    if dtypes or broken:
-        yield Finding(
-            f"on {what} it left " + (f"another dtype in {dtypes[0]}" if dtypes else f"NaN or inf in {broken[0]}"),
-            "finite weights of the dtype that they had",
-            fix,
-        )
+    for finding in refused(trial):
+        yield finding._replace(seen=f"on {what}: {finding.seen}", fix=fix)
 
 
 def saves_and_reloads(case: MethodCase) -> Iterator[Finding]:

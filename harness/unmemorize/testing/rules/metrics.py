@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 from unmemorize.contracts.metric import Measurement
 from unmemorize.contracts.testbed import Sequences
+from unmemorize.errors import listed
 from unmemorize.testing.measuring import Key, Measuring, MetricCase, Stutter, key_of, padded, rearranged, shuffled
 from unmemorize.testing.report import Finding, NotApplicable
 from unmemorize.testing.rules.words import said, where
-from unmemorize.testing.state import differences, listed, same_bits, weights_of
+from unmemorize.testing.state import differences, same_bits, weights_of
 
 _CLOSE = 1e-3
 """Relative difference that the order of summation may make."""

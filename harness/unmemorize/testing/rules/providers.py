@@ -11,12 +11,12 @@ import torch
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.layout import MLP
 from unmemorize.contracts.testbed import Sequences, Testbed
-from unmemorize.errors import LayoutError
+from unmemorize.errors import LayoutError, listed
 from unmemorize.evaluation import Evaluation
 from unmemorize.testing.loading import Loading, ProviderCase, Snapshot
 from unmemorize.testing.report import Finding, NotApplicable
 from unmemorize.testing.rules.words import said, where
-from unmemorize.testing.state import alone, differences, listed, same_bits, weights_of
+from unmemorize.testing.state import alone, differences, same_bits, weights_of
 from unmemorize.training.regularizer import Regularizer
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from unmemorize.contracts.context import PHASES
 from unmemorize.contracts.cost import Cost
-from unmemorize.errors import DeadlineExceeded
+from unmemorize.errors import DeadlineExceeded, listed
 from unmemorize.testing.report import Finding, NotApplicable
+from unmemorize.testing.rules.effects import refused
 from unmemorize.testing.rules.words import said, where
-from unmemorize.testing.state import differences, listed, weights_of
+from unmemorize.testing.state import differences
 from unmemorize.testing.trial import FEW_STEPS, MethodCase, Trial
 from unmemorize.testing.watching import Watch
 
@@ -41,28 +42,8 @@ def _global(trial: Trial, when: str) -> Iterator[Finding]:
 def keeps_state_dict(case: MethodCase) -> Iterator[Finding]:
     """The state dict keeps its keys, shapes and dtypes, and the model its class."""
     trial = case.trial()
-    before, after = trial.weights_before, weights_of(trial.testbed.model)
-    gone, new = [name for name in before if name not in after], [name for name in after if name not in before]
-    if gone or new:
-        said_so = [f"lost {listed(gone)}"] * bool(gone) + [f"has new {listed(new)}"] * bool(new)
-        yield _other_model(f"the state dict {' and '.join(said_so)}")
-    for name in sorted(before.keys() & after.keys()):
-        old, value = before[name], after[name]
-        if old.shape != value.shape or old.dtype != value.dtype:
-            now = f"{tuple(value.shape)} {value.dtype}, and was {tuple(old.shape)} {old.dtype}"
-            yield _other_model(f"{name} is {now}")
-            return
-    expected = type(case.testbed().model)
-    if type(trial.testbed.model) is not expected:
-        yield _other_model(f"the model is a {type(trial.testbed.model).__name__}, and was a {expected.__name__}")
-
-
-def _other_model(seen: str) -> Finding:
-    return Finding(
-        seen,
-        "an ordinary instance of the model's own class, so that plain transformers loads it",
-        "remove wrappers, buffers and parametrizations before `apply` returns; write into `parameter.data`",
-    )
+    if trial.flaw == "keeps_state_dict":
+        yield from refused(trial)
 
 
 def removes_hooks(case: MethodCase) -> Iterator[Finding]:
@@ -169,7 +150,6 @@ def _rows_shown(case: MethodCase) -> int:
 
 def declared_cost(case: MethodCase) -> Iterator[Finding]:
     """`cost`, if it is known, is a `Cost` of finite numbers, found from declared data without running anything."""
-    case.trial()
     watch = Watch()
     try:
         cost = case.cost(watch)

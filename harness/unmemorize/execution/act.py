@@ -1,0 +1,214 @@
+"""Let a method act on a testbed, check what it did, and measure: one road for runs, `mitigate` and `check`."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from unmemorize.contracts.context import Context, derived_seed
+from unmemorize.editing.checkpointing import checkpointed_blocks
+from unmemorize.editing.edits import gradients_of
+from unmemorize.editing.reference import Changes, Reference
+from unmemorize.errors import DivergedError, NoOpError, StateDictError
+from unmemorize.evaluation import evaluate
+from unmemorize.evaluation.evaluate import Measured, Slot
+from unmemorize.execution.environment import synchronize
+from unmemorize.execution.estimate import advice_for, needed
+from unmemorize.execution.isolation import isolated
+from unmemorize.execution.memory import MemoryPeak, memory_peak
+from unmemorize.execution.probe import activation_bytes
+from unmemorize.training.losses import sequence_losses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from unmemorize.contracts.method import Method
+    from unmemorize.contracts.metric import Metric
+    from unmemorize.contracts.provider import ModelProvider
+    from unmemorize.contracts.testbed import Testbed
+
+
+class Outcome(NamedTuple):
+    """What a method did to a testbed."""
+
+    testbed: Testbed
+    """All of its data, and the model and the decoding that the method left."""
+    after: dict[Slot, Measured]
+    context: Context
+    total_seconds: float
+    memory: MemoryPeak
+    changes: Changes
+
+
+class Skipped(Exception):  # noqa: N818 - an outcome, not an error
+    """A method that does not apply, with the reason."""
+
+
+class Bench:
+    """A loaded testbed, its metrics, a reference of its model, and what its cells share.
+
+    Memory: the model, and one copy of its state on the CPU.
+
+    Args:
+        testbed: the testbed; methods act on its model.
+        metrics: what is measured before and after.
+        headline: the metrics of a method's curve, by the set on which their value counts (`forget`, `holdout`).
+    """
+
+    def __init__(
+        self, testbed: Testbed, metrics: Sequence[Metric] = (), headline: Mapping[str, Metric] | None = None
+    ) -> None:
+        self.testbed, self.metrics, self.headline = testbed, metrics, headline or {}
+        self.reference = Reference(testbed.model)
+        self.shared_work: dict[Any, tuple[Any, float]] = {}
+        self._warm = False
+        self._activations: dict[bool, float] = {}
+        """Bytes per token that wait for a backward pass, when training and otherwise."""
+
+    def measure(self, context: Context, testbed: Testbed | None = None) -> dict[Slot, Measured]:
+        """Return every value of every metric."""
+        return evaluate(testbed or self.testbed, self.metrics, Context(progress=context.progress))
+
+    def headlines(self, testbed: Testbed) -> dict[str, float]:
+        """Return the values that a curve is drawn of, by the labels of their metrics."""
+        values = evaluate(testbed, list(self.headline.values()))
+        slots = [Slot(metric.label(testbed), on, "all") for on, metric in self.headline.items()]
+        return {slot.metric: values[slot].measurement.value for slot in slots if slot in values}
+
+    def put_back(self) -> None:
+        """Restore the testbed's model: weights, modules, hooks, modes and config, whatever was done to them."""
+        self.reference.restore()
+
+    def check_fits(self, method: Method, view: Testbed) -> None:
+        """Refuse what cannot fit before anything is spent, as far as the method says what it needs.
+
+        Raises:
+            Skipped: it needs more memory than is free.
+        """
+        cost = method.cost(view)
+        if cost is None:
+            return
+        training = cost.training_tokens > 0
+        if cost.held_tokens and training not in self._activations:
+            self._activations[training] = activation_bytes(self.testbed, training=training)
+        need = needed(self.testbed, cost, self._activations.get(training, 0.0))
+        if not need.fits:
+            raise Skipped(need.reason(advice_for(self.testbed, cost, need)))
+
+    def warm_up(self) -> None:
+        """Run one forward and backward pass that nobody times: the first one pays for kernels and buffers.
+
+        Only the embedding takes gradients: they flow through all blocks, and are not kept for all weights.
+        """
+        if self._warm or len(self.testbed.forget) == 0:
+            return
+        model = self.testbed.model
+        embedding: Any = model.get_input_embeddings()
+        with gradients_of(model, [embedding.weight]), torch.enable_grad():
+            sequence_losses(model, self.testbed.forget.select(slice(0, 2)).cut()).sum().backward()
+        self._warm = True
+
+
+def act(bench: Bench, method: Method, context: Context, provider: ModelProvider | None = None) -> Outcome:
+    """Let `method` act on the testbed's model, check what it did, and measure it.
+
+    The model keeps what was done to it until `bench.put_back()`; after an exception it is as it was before.
+
+    Args:
+        bench: the testbed and what to measure.
+        method: the method with its settings.
+        context: seed of the cell, device, deadline, cache and progress; the rest is filled in here.
+        provider: what trains the model again, for methods of the stage `train`.
+
+    Raises:
+        Skipped: the method does not apply to this testbed, or what it declares to need is not free.
+        NoOpError: it changed nothing.
+        DivergedError: it left values that are not finite.
+        StateDictError: it left a model of another shape.
+        Exception: whatever the method itself raises.
+    """
+    testbed = bench.testbed
+    reason = method.supports(testbed)
+    if reason is not None:
+        raise Skipped(reason)
+    view = testbed.shown_to(method.name, method.needs)
+    bench.check_fits(method, view)
+    bench.warm_up()
+    given = _given(bench, view, method, context, provider)
+    try:
+        with memory_peak(given.device) as memory, isolated(given.seed), _checkpointed(testbed, method):
+            total = _timed_apply(method, view, given)
+        changes = _checked(bench.reference, method, view)
+        whole = _whole(testbed, view)
+        return Outcome(whole, bench.measure(context, whole), given, total, memory, changes)
+    except BaseException:
+        bench.put_back()
+        raise
+
+
+def _given(bench: Bench, view: Testbed, method: Method, context: Context, provider: ModelProvider | None) -> Context:
+    """Return the context of this act: a seed of the method's own, and what measures and trains again."""
+    given = dataclasses.replace(
+        context,
+        seed=derived_seed(context.seed, method.name),
+        synchronize=lambda: synchronize(context.device),
+        shared_work=bench.shared_work,
+    )
+
+    def train_again(regularizer: Method) -> None:
+        assert provider is not None
+        again = dataclasses.replace(given, seed=context.seed)
+        view.model = provider.train(bench.testbed, regularizer, again)
+        given.paused = again.paused
+
+    def measure(model: PreTrainedModel | None) -> dict[str, float]:
+        whole = _whole(bench.testbed, view)
+        return bench.headlines(whole if model is None else dataclasses.replace(whole, model=model))
+
+    given.measure = measure
+    given.train_again = train_again if provider is not None and provider.trains() else None
+    return given
+
+
+def _whole(testbed: Testbed, view: Testbed) -> Testbed:
+    return dataclasses.replace(testbed, model=view.model, decoding=view.decoding)
+
+
+def _checkpointed(testbed: Testbed, method: Method) -> AbstractContextManager[None]:
+    """Let blocks be recomputed if the testbed says so; a model that is trained again is another."""
+    wanted = testbed.checkpointing and method.stage != "train"
+    return checkpointed_blocks(testbed.mlps if wanted else ())
+
+
+def _timed_apply(method: Method, view: Testbed, context: Context) -> float:
+    """Run the method and return its seconds; what it did not charge to a phase is charged to `prepare`."""
+    context.synchronize()
+    context.started = time.perf_counter()
+    method.apply(view, context)
+    context.synchronize()
+    own = sum(context.seconds.values()) - context.charged
+    rest = max(0.0, context.elapsed() - own)
+    context.seconds["prepare"] = context.seconds.get("prepare", 0.0) + rest
+    return sum(context.seconds.values())
+
+
+def _checked(reference: Reference, method: Method, view: Testbed) -> Changes:
+    """Return what changed, if the model is still of its kind, finite, and another than before."""
+    different = reference.other_shape(view.model)
+    if different:
+        raise StateDictError(method.name, different)
+    broken = [
+        name for name, value in view.model.state_dict().items()
+        if value.is_floating_point() and not torch.isfinite(value).all()
+    ]  # fmt: skip
+    if broken:
+        raise DivergedError.left(method.name, broken)
+    changes = reference.changes(view.model)
+    if changes.edited == 0 and not view.decoding:
+        raise NoOpError(method.name)
+    return changes

@@ -1,0 +1,69 @@
+"""Where cells run, and the testbeds that are loaded there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unmemorize.contracts.context import Context, Progress, Silent
+from unmemorize.contracts.provider import ModelProvider
+from unmemorize.contracts.testbed import Testbed
+from unmemorize.errors import LayoutError
+from unmemorize.execution.environment import synchronize
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from unmemorize.registry.manager import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where and how cells run: everything that is not part of their key."""
+
+    device: str = "cpu"
+    deadline: float | None = None
+    """Seconds that a method may take."""
+    cache: Path | None = None
+    progress: Progress = field(default_factory=Silent)
+    checkpointing: bool = False
+    """Whether blocks are computed again in backward passes, also where the testbed does not ask for it."""
+    offload: bool = False
+    """Whether scores, masks and copies of weights wait in main memory, also where the testbed does not ask for it."""
+
+    def context(self, seed: int, deadline: float | None = None) -> Context:
+        """Return the context of a provider or, with the seconds that it may take, of a method."""
+        return Context(
+            seed=seed,
+            progress=self.progress,
+            deadline=deadline,
+            cache=self.cache,
+            device=self.device,
+            synchronize=lambda: synchronize(self.device),
+        )
+
+    def load(self, provider: ModelProvider, name: str, seed: int, registry: Registry) -> Testbed:
+        """Load a testbed, and tell it how to save memory here."""
+        testbed = load_testbed(provider, name, self.context(seed), registry)
+        testbed.checkpointing |= self.checkpointing
+        testbed.offload |= self.offload
+        return testbed
+
+
+def load_testbed(provider: ModelProvider, name: str, context: Context, registry: Registry) -> Testbed:
+    """Load a testbed and fill in what the core knows about it: its MLPs and whether it can be trained again."""
+    testbed = provider.load(context)
+    testbed.name = name
+    testbed.trainable = provider.trains()
+    testbed.mlps = find_mlps(testbed.model, registry)
+    testbed.model.eval()
+    return testbed
+
+
+def find_mlps(model: PreTrainedModel, registry: Registry) -> Any:
+    """Return the MLPs of a model, or none where nobody registered its layout."""
+    try:
+        return registry.layout(model.config.model_type)().mlps(model)
+    except LayoutError:
+        return ()
