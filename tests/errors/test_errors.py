@@ -16,6 +16,7 @@ from unmemorize.errors import (
     NoOpError,
     PluginError,
     SelectionError,
+    StateDictError,
     StoreError,
     UndeclaredNeedError,
     UnknownNameError,
@@ -90,6 +91,18 @@ TEXTS: list[tuple[UnmemorizeError, str]] = [
         "  fix: lower its learning rate or number of epochs (`unmemorize show METHOD` lists the settings)",
     ),
     (
+        DivergedError.left("mine", ["a", "b", "c", "d"]),
+        "method 'mine' left values that are not finite in a, b, c and 1 more\n"
+        "  expected: finite weights\n"
+        "  fix: guard divisions and logarithms, accumulate in float32, lower the learning rate",
+    ),
+    (
+        StateDictError("mine", "the state dict has new mask"),
+        "method 'mine' left another model: the state dict has new mask\n"
+        "  expected: an ordinary instance of the model's own class, so that plain transformers loads it\n"
+        "  fix: remove wrappers, buffers and parametrizations before `apply` returns; write into `parameter.data`",
+    ),
+    (
         DeadlineExceeded(600, "the method"),
         "the method ran past its deadline of 600 s\n"
         "  expected: a cell that ends within 600 s\n"
@@ -127,7 +140,7 @@ def test_three_parts_survive_a_process_border(error: UnmemorizeError, text: str)
 def test_every_error_class_has_its_text_tested() -> None:
     classes = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)}
     assert classes == {type(error) for error, _ in TEXTS}
-    assert {kind.__name__ for kind in classes} | {"nearest"} == set(errors.__all__)
+    assert {kind.__name__ for kind in classes} | {"listed", "nearest"} == set(errors.__all__)
 
 
 def test_every_error_is_one_that_users_can_mend() -> None:
