@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from unmemorize import DataError, apply_edits
 from unmemorize.editing.edit_file import edits_of, read_edits, write_edits
-from unmemorize.editing.reference import Reference
+from unmemorize.execution.reference import Reference
 from unmemorize.testing import ARCHITECTURES, tiny_model
 
 
@@ -31,7 +31,7 @@ def test_the_file_repeats_the_edit_on_a_fresh_copy(architecture: str, dtype: tor
     model, fresh = (tiny_model(architecture, dtype=dtype) for _ in range(2))
     reference = Reference(model)
     zeroed = zero_some(model)
-    write_edits(edits_of(model, reference), tmp_path / "edits.safetensors")
+    write_edits(edits_of(model, reference.original), tmp_path / "edits.safetensors")
     assert zeroed > 0
     assert apply_edits(fresh, tmp_path / "edits.safetensors") == zeroed
     assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in model.state_dict().items())
@@ -41,7 +41,7 @@ def test_the_file_is_small(tmp_path: Path) -> None:
     model = torch.nn.Linear(500, 400, bias=False)
     reference = Reference(model)
     model.weight.data[::3] = 0
-    write_edits(edits_of(model, reference), tmp_path / "edits")
+    write_edits(edits_of(model, reference.original), tmp_path / "edits")
     assert (tmp_path / "edits").stat().st_size < 500 * 400 / 8 + 500
 
 
@@ -49,7 +49,7 @@ def test_what_was_not_touched_is_not_in_it() -> None:
     model = tiny_model("gpt2")
     reference = Reference(model)
     model.transformer.h[1].mlp.c_fc.weight.data[2, 3] = 0
-    edits = edits_of(model, reference)
+    edits = edits_of(model, reference.original)
     assert list(edits) == ["transformer.h.1.mlp.c_fc.weight"]
     assert (edits["transformer.h.1.mlp.c_fc.weight"].changed, edits["transformer.h.1.mlp.c_fc.weight"].zeroed) == (
         1,
@@ -62,7 +62,7 @@ def test_a_trained_model_is_told_but_not_repeated(tmp_path: Path) -> None:
     reference = Reference(model)
     for parameter in model.parameters():
         parameter.data += 0.01
-    write_edits(edits_of(model, reference), tmp_path / "edits")
+    write_edits(edits_of(model, reference.original), tmp_path / "edits")
     edits = read_edits(tmp_path / "edits")
     assert sum(edit.changed for edit in edits.values()) == sum(p.numel() for p in model.parameters())
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -77,7 +77,7 @@ def test_another_model_is_refused_and_left_alone() -> None:
     zero_some(model)
     before = {name: value.clone() for name, value in other.state_dict().items()}
     with pytest.raises(DataError, match="no such parameter"):
-        apply_edits(other, edits_of(model, reference))
+        apply_edits(other, edits_of(model, reference.original))
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from unmemorize.editing.reference import Reference
 from unmemorize.editing.edits import gradients_of, matrices_of, zero_neurons, zero_weights
+from unmemorize.execution.reference import Reference
 from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_sequences

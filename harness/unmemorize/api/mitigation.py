@@ -200,7 +200,7 @@ def _mitigation(bench: Bench, method: Method, before: Any, outcome: Outcome) -> 
         curve=outcome.context.curve,
         seed=0,
         origin={},
-        edits=edits_of(model, bench.reference),
+        edits=edits_of(model, bench.reference.original),
         decoding=outcome.testbed.decoding,
         environment=environment(outcome.context.device),
     )

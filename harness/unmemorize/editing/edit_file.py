@@ -12,9 +12,9 @@ import numpy as np
 from unmemorize.errors import DataError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from collections.abc import Callable
 
-    from unmemorize.editing.reference import Reference
+    from torch import Tensor, nn
 
 _FORMAT = 1
 DENSE = 0.5
@@ -37,15 +37,15 @@ Edits = dict[str, ChangedParameter]
 """By the parameter's name; parameters that were not touched are not in it."""
 
 
-def edits_of(model: nn.Module, reference: Reference) -> Edits:
-    """Return what differs between a model and its reference. Memory: one parameter at a time, and the masks."""
+def edits_of(model: nn.Module, original: Callable[[str], Tensor]) -> Edits:
+    """Return what is other in a model than the `original` of each name says. Memory: one parameter, and the masks."""
     import torch
 
     with torch.no_grad():
         edits = {}
         for name, parameter in model.named_parameters():
             now = parameter.detach().cpu()
-            differs = now != reference.original(name)
+            differs = now != original(name)
             changed = int(differs.sum())
             if not changed:
                 continue

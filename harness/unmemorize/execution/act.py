@@ -13,7 +13,6 @@ import torch
 from unmemorize.contracts.context import Context, derived_seed
 from unmemorize.editing.checkpointing import checkpointed_blocks
 from unmemorize.editing.edits import gradients_of
-from unmemorize.editing.reference import Changes, Reference
 from unmemorize.errors import DivergedError, NoOpError, StateDictError
 from unmemorize.evaluation import evaluate
 from unmemorize.evaluation.evaluate import Measured, Slot
@@ -22,6 +21,7 @@ from unmemorize.execution.estimate import advice_for, needed
 from unmemorize.execution.isolation import isolated
 from unmemorize.execution.memory import MemoryPeak, memory_peak
 from unmemorize.execution.probe import activation_bytes
+from unmemorize.execution.reference import Changes, Reference
 from unmemorize.training.losses import sequence_losses
 
 if TYPE_CHECKING:
