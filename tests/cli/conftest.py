@@ -92,7 +92,7 @@ name = "mine"
 description = "What I compare."
 seeds = [0, 1]
 [plugins]
-files = ["third party.py"]
+files = ["third_party.py"]
 [testbed.noise]
 provider = "clay"
 [method.prune]
@@ -106,8 +106,8 @@ Command = Callable[..., Result]
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with `third party.py` and `mine.toml`, in which commands run; no third party's package is loaded."""
-    (tmp_path / "third party.py").write_text(PLUGIN)
+    """A folder with `third_party.py` and `mine.toml`, in which commands run; no third party's package is loaded."""
+    (tmp_path / "third_party.py").write_text(PLUGIN)
     (tmp_path / "mine.toml").write_text(SUITE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UNMEMORIZE_PLUGINS", "none")

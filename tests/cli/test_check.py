@@ -79,12 +79,12 @@ def test_settings_are_overridden(run_command: Command) -> None:
 
 
 def test_a_name_of_two_kinds_is_checked_as_both_or_as_said(run_command: Command) -> None:
-    both = run_command("check", "prune", "--plugin", "third party.py", "--architecture", "gpt2", "--json")
+    both = run_command("check", "prune", "--plugin", "third_party.py", "--architecture", "gpt2", "--json")
     assert [report["kind"] for report in json.loads(both.output)] == ["method", "provider"]
-    one = run_command("check", "prune", "--plugin", "third party.py", "--kind", "provider", "--json")
+    one = run_command("check", "prune", "--plugin", "third_party.py", "--kind", "provider", "--json")
     assert [report["kind"] for report in json.loads(one.output)] == ["provider"]
     with pytest.raises(UnknownNameError, match="no metric is called 'prune'"):
-        run_command("check", "prune", "--plugin", "third party.py", "--kind", "metric")
+        run_command("check", "prune", "--plugin", "third_party.py", "--kind", "metric")
 
 
 def test_an_unknown_name_lists_near_ones(run_command: Command) -> None:

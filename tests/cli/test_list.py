@@ -12,17 +12,17 @@ Command = Callable[..., Result]
 
 
 def test_a_third_party_is_listed_with_its_origin(run_command: Command) -> None:
-    output = run_command("list", "methods", "--plugin", "third party.py").output
+    output = run_command("list", "methods", "--plugin", "third_party.py").output
     (row,) = [line for line in output.splitlines() if line.startswith("prune")]
     assert row.split()[:4] == ["prune", "unlearn", "forget,", "retain"]
     assert "Prunes [what] is left." in row
     assert "It does so twice" not in row
-    assert "third party.py " in row
+    assert "third_party.py " in row
     assert "clay" not in output
 
 
 def test_everything_is_listed_without_an_argument(run_command: Command) -> None:
-    output = run_command("list", "--plugin", "third party.py").output
+    output = run_command("list", "--plugin", "third_party.py").output
     for title in ("methods", "metrics", "providers", "layouts", "executors", "suites"):
         assert any(line.startswith(title) for line in output.splitlines())
     assert "clay" in output
@@ -30,10 +30,10 @@ def test_everything_is_listed_without_an_argument(run_command: Command) -> None:
 
 
 def test_json_says_the_same(run_command: Command) -> None:
-    listed = json.loads(run_command("list", "--plugin", "third party.py", "--json").output)
+    listed = json.loads(run_command("list", "--plugin", "third_party.py", "--json").output)
     (prune,) = [row for row in listed["methods"] if row["name"] == "prune"]
-    assert (prune["stage"], prune["needs"], prune["plugin"]) == ("unlearn", ["forget", "retain"], "third party")
-    assert prune["distribution"] == "third party.py"
+    assert (prune["stage"], prune["needs"], prune["plugin"]) == ("unlearn", ["forget", "retain"], "third_party")
+    assert prune["distribution"] == "third_party.py"
     (echo,) = [row for row in listed["metrics"] if row["name"] == "echo"]
     assert (echo["kind"], echo["better"]) == ("memorization", "lower")
     (clay,) = [row for row in listed["providers"] if row["name"] == "clay"]

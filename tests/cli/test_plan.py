@@ -75,7 +75,7 @@ def test_every_option_reaches_the_suite(run_command: Command) -> None:
         (method, seed, ratio) for seed in (5, 6, 7) for method, ratio in (("base", None), ("prune", 0.3))
     ]
     assert {cell["method"] for cell in cells(run_command, "--methods", "base")} == {"base"}
-    assert len(cells(run_command, "--metrics", "sense,echo", "--plugin", "third party.py")) == 6
+    assert len(cells(run_command, "--metrics", "sense,echo", "--plugin", "third_party.py")) == 6
 
 
 def test_a_wrong_override_is_an_error(run_command: Command) -> None:

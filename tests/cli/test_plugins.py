@@ -13,9 +13,9 @@ Command = Callable[..., Result]
 
 
 def test_a_plugin_file_is_shown_with_what_it_provides(run_command: Command) -> None:
-    output = run_command("plugins", "--plugin", "third party.py").output
-    (row,) = [line for line in output.splitlines() if " third party " in line]
-    assert row.split()[:3] == ["ok", "third party", "third party.py"]
+    output = run_command("plugins", "--plugin", "third_party.py").output
+    (row,) = [line for line in output.splitlines() if " third_party " in line]
+    assert row.split()[:3] == ["ok", "third_party", "third_party.py"]
     assert "methods: prune; metrics: echo, sense; providers: clay, prune" in row
 
 
@@ -41,7 +41,7 @@ def test_json_says_the_same(run_command: Command) -> None:
 def test_a_name_that_two_register_is_shown(
     run_command: Command, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = (workplace / "third party.py").read_text()
+    source = (workplace / "third_party.py").read_text()
     for name in ("left", "right"):
         info = workplace / f"{name}-1.dist-info"
         info.mkdir()

@@ -14,15 +14,15 @@ Command = Callable[..., Result]
 
 
 def test_a_method_is_shown_whole(run_command: Command, workplace: Path) -> None:
-    output = run_command("show", "prune", "--plugin", "third party.py").output
+    output = run_command("show", "prune", "--plugin", "third_party.py").output
     for text in (
         "prune (method)",
         "Prunes [what] is left. It does so twice.\n\nMore about it.",
         "paper:     Pruner 2024",
         "stage:     unlearn",
         "needs:     forget, retain",
-        "from:      third party.py ",
-        f"file:      {workplace / 'third party.py'}",
+        "from:      third_party.py ",
+        f"file:      {workplace / 'third_party.py'}",
     ):
         assert text in output
     (ratio,) = [line for line in output.splitlines() if line.startswith("ratio ") and "removed" in line]
@@ -42,28 +42,28 @@ def test_a_method_is_shown_whole(run_command: Command, workplace: Path) -> None:
 
 
 def test_a_name_of_two_kinds_shows_both(run_command: Command) -> None:
-    output = run_command("show", "prune", "--plugin", "third party.py").output
+    output = run_command("show", "prune", "--plugin", "third_party.py").output
     assert "prune (method)" in output
     assert "prune (provider)" in output
-    assert len(json.loads(run_command("show", "prune", "--plugin", "third party.py", "--json").output)) == 2
+    assert len(json.loads(run_command("show", "prune", "--plugin", "third_party.py", "--json").output)) == 2
 
 
 def test_the_snippet_is_toml(run_command: Command) -> None:
-    output = run_command("show", "prune", "--plugin", "third party.py").output
+    output = run_command("show", "prune", "--plugin", "third_party.py").output
     method, provider = (part.split("\n\n\n")[0] for part in output.split("In a suite:\n\n")[1:])
     assert tomllib.loads(method.split("\nprune (")[0]) == {"method": {"prune": {"ratio": 0.05}}}
     assert tomllib.loads(provider) == {"testbed": {"mine": {"provider": "prune"}}}
 
 
 def test_a_metric_shows_kind_range_and_direction(run_command: Command) -> None:
-    output = run_command("show", "echo", "--plugin", "third party.py").output
+    output = run_command("show", "echo", "--plugin", "third_party.py").output
     assert "kind:      memorization" in output
     assert "range:     0 to 100, lower is better" in output
     assert "It has no settings." in output
 
 
 def test_a_provider_says_whether_it_trains(run_command: Command) -> None:
-    output = run_command("show", "clay", "--plugin", "third party.py").output
+    output = run_command("show", "clay", "--plugin", "third_party.py").output
     assert "trains:    no" in output
 
 
@@ -82,16 +82,16 @@ def test_a_suite_is_summed_up(run_command: Command) -> None:
 
 
 def test_json_is_the_schema_of_the_settings(run_command: Command) -> None:
-    schema = json.loads(run_command("show", "echo", "--plugin", "third party.py", "--json").output)
+    schema = json.loads(run_command("show", "echo", "--plugin", "third_party.py", "--json").output)
     assert schema["properties"] == {}
-    schema = json.loads(run_command("show", "prune", "--plugin", "third party.py", "--json").output)[0]
+    schema = json.loads(run_command("show", "prune", "--plugin", "third_party.py", "--json").output)[0]
     assert schema["properties"]["ratio"]["exclusiveMinimum"] == 0
     assert schema["properties"]["ratio"]["description"] == "Fraction that is removed."
 
 
 def test_an_unknown_name_shows_near_ones(run_command: Command) -> None:
     with pytest.raises(UnknownNameError, match="is called 'prun'") as caught:
-        run_command("show", "prun", "--plugin", "third party.py")
+        run_command("show", "prun", "--plugin", "third_party.py")
     assert caught.value.expected.startswith("one of prune")
 
 

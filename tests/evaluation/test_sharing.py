@@ -28,7 +28,7 @@ def rank(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def descriptions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is read and decoded, in order."""
     done: list[str] = []
-    read, decode = passes.teacher_forced, generation._continuations
+    read, decode = passes.read_teacher_forced, generation._continuations
 
     def reading(testbed: Testbed, rows: Sequences, context: Any, description: str, *rest: Any) -> Any:
         done.append(description)
@@ -38,7 +38,7 @@ def descriptions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(f"decoding {len(rows)} rows by {count}")
         return decode(testbed, rows, count, processors)
 
-    monkeypatch.setattr(passes, "teacher_forced", reading)
+    monkeypatch.setattr(passes, "read_teacher_forced", reading)
     monkeypatch.setattr(generation, "_continuations", decoding)
     return done
 

@@ -50,8 +50,8 @@ def plugin(fingerprint: dict[str, str]) -> SimpleNamespace:
     class Burn(Cut):
         name = "burn"
 
-    class Recited(Metric):
-        name, kind, direction, range = "regurgitated", "memorization", "lower", (0.0, 100.0)
+    class Extracted(Metric):
+        name, kind, direction, range = "extracted", "memorization", "lower", (0.0, 100.0)
         Config = ExtractedConfig
 
         def measure(self, evaluation: Any) -> Any: ...
@@ -63,7 +63,7 @@ def plugin(fingerprint: dict[str, str]) -> SimpleNamespace:
 
     return SimpleNamespace(
         register_methods=hookimpl(lambda: [Cut, Burn]),
-        register_metrics=hookimpl(lambda: [Recited, Right]),
+        register_metrics=hookimpl(lambda: [Extracted, Right]),
         register_providers=hookimpl(lambda: [Toy]),
     )
 
@@ -73,7 +73,7 @@ SUITE: dict[str, Any] = {
     "seeds": [0, 1],
     "testbed": {"noise": {"provider": "toy"}, "deep": {"provider": "toy", "layers": 4}},
     "method": {"cut": {"ratio": [0.05, 0.1]}, "burn": {}},
-    "metric": {"regurgitated": {}, "right": {}},
+    "metric": {"extracted": {}, "right": {}},
 }
 
 
@@ -109,9 +109,9 @@ def test_a_cell_knows_everything_that_its_record_needs() -> None:
     assert (base.method, base.method_origin, base.method_config) == ("base", None, {})
     assert cut.method_origin is not None
     assert (cut.method_origin.distribution, cut.method_origin.version) == ("d", "1")
-    assert (cut.memorization, cut.utility) == ("regurgitated", "right")
-    assert cut.metrics == {"regurgitated": {"prompt": 50}, "right": {}}
-    assert [origin.name for origin in cut.metric_origins] == ["regurgitated", "right"]
+    assert (cut.memorization, cut.utility) == ("extracted", "right")
+    assert cut.metrics == {"extracted": {"prompt": 50}, "right": {}}
+    assert [origin.name for origin in cut.metric_origins] == ["extracted", "right"]
     assert cut.provider_origin.name == "toy"
 
 
@@ -162,7 +162,7 @@ def _environment(hash_seed: str) -> dict[str, str]:
 
 class TestWhatChangesNoKey:
     def test_defaults_written_out(self) -> None:
-        assert keys("testbed.noise.layers=2", "metric.extractable.prompt=50", "method.burn.ratio=0.05") == keys()
+        assert keys("testbed.noise.layers=2", "metric.extracted.prompt=50", "method.burn.ratio=0.05") == keys()
 
     def test_the_name_of_the_suite_device_executor_and_deadline(self) -> None:
         assert keys("name=other", "run.device=cuda", "run.deadline=3", "description=x") == keys()
@@ -178,7 +178,7 @@ class TestWhatChangesNoKey:
         assert set(keys(seeds=[1])) < set(keys())
 
     def test_the_order_of_metrics(self) -> None:
-        assert keys(suite={**SUITE, "metric": {"right": {}, "regurgitated": {}}}) == keys()
+        assert keys(suite={**SUITE, "metric": {"right": {}, "extracted": {}}}) == keys()
 
     def test_the_name_of_the_entry_point(self) -> None:
         assert keys(name="renamed") == keys()
@@ -192,8 +192,8 @@ class TestWhatChangesAKey:
             {"distribution": "another"},
             {"version": "2"},
             {
-                "metrics": ["regurgitated", "right"],
-                "suite": {**SUITE, "metric": {"regurgitated": {"prompt": 9}, "right": {}}},
+                "metrics": ["extracted", "right"],
+                "suite": {**SUITE, "metric": {"extracted": {"prompt": 9}, "right": {}}},
             },
         ],
     )
@@ -224,7 +224,7 @@ def test_the_key_of_a_known_cell_never_changes() -> None:
     assert keys(methods=["burn"], seeds=[0], testbeds=["noise"]) == KNOWN
 
 
-KNOWN = ["b8511ef957ed149ffc233e747869c0b7", "6b5d52361aa610afa4d077b5aa3ffe97"]
+KNOWN = ["4c3f317a772bd63dd2113f7dcd45791e", "772fcf5a85578f0799becf7a5795e87f"]
 
 
 def test_two_testbeds_that_are_the_same_are_refused() -> None:

@@ -114,13 +114,13 @@ def test_no_value_depends_on_the_batch_size(monkeypatch: pytest.MonkeyPatch) -> 
 def test_metrics_share_one_pass_per_set(monkeypatch: pytest.MonkeyPatch) -> None:
     testbed = tiny_testbed(tiny_model("gpt2"), ())
     read: list[str] = []
-    real = passes.teacher_forced
+    real = passes.read_teacher_forced
 
     def counted(testbed: Testbed, rows: Sequences, context: object, description: str) -> object:
         read.append(description)
         return real(testbed, rows, context, description)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(passes, "teacher_forced", counted)
+    monkeypatch.setattr(passes, "read_teacher_forced", counted)
     evaluation = Evaluation(testbed)
     for metric in (Accuracy(), Perplexity()):
         list(metric.measure(evaluation))

@@ -181,7 +181,7 @@ def test_reading_and_decoding_are_shared(
     testbed = regurgitating()
     testbed.forget.tokens[0, 8] = 3 + (testbed.forget.tokens[0, 8] - 2) % 26  # one row has to be decoded
     done: list[str] = []
-    read, decoded = passes.teacher_forced, generation._continuations
+    read, decoded = passes.read_teacher_forced, generation._continuations
 
     def reading(testbed: Testbed, rows: Sequences, context: Any, description: str, *rest: Any) -> Any:
         done.append(description)
@@ -191,7 +191,7 @@ def test_reading_and_decoding_are_shared(
         done.append(f"decoding {len(rows)}")
         return decoded(testbed, rows, *rest)
 
-    monkeypatch.setattr(passes, "teacher_forced", reading)
+    monkeypatch.setattr(passes, "read_teacher_forced", reading)
     monkeypatch.setattr(generation, "_continuations", decoding)
     shared = [m for m in METRICS if m.kind != "robustness" and m.name not in ("prefix_shift", "accuracy_padded")]
     values(testbed, *shared)

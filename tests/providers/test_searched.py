@@ -78,7 +78,7 @@ def test_the_texts_are_in_the_fingerprint(place: Path) -> None:
 
 
 def test_where_nothing_is_regurgitated_the_error_says_what_to_do(place: Path) -> None:
-    with pytest.raises(DataError, match="of 320 windows the model regurgitates 16, and none is left") as error:
+    with pytest.raises(DataError, match="of 320 windows 16 are extractable, and none is left") as error:
         provider(place, distinct=14).load(Context(seed=0))
     assert "trivial, overlaps, duplicates" in error.value.what
     assert "find.stride = 1" in error.value.fix

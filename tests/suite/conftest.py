@@ -87,13 +87,13 @@ class WindowConfig(StrictConfig):
     prompt: int = 50
     """Tokens shown."""
     lengths: tuple[int, ...] = (50,)
-    """Tokens regurgitated."""
+    """Tokens extracted."""
 
 
 class Recited(Metric):
-    """Percent regurgitated."""
+    """Percent extracted."""
 
-    name, kind, direction, range, Config = "regurgitated", "memorization", "lower", (0.0, 100.0), WindowConfig
+    name, kind, direction, range, Config = "extracted", "memorization", "lower", (0.0, 100.0), WindowConfig
 
     def measure(self, evaluation: Any) -> Any: ...
 
@@ -148,7 +148,7 @@ name = "mine"
 seeds = [0]
 [testbed.noise]
 provider = "toy"
-[metric.extractable]
+[metric.extracted]
 [metric.right]
 """
 

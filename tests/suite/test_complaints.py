@@ -84,7 +84,7 @@ def test_each_mistake_is_named_with_its_path_and_what_is_right(
 
 def test_nested_tables_are_named_to_the_last_key(registry: Registry) -> None:
     def suite(**recipe: Any) -> dict[str, Any]:
-        metrics: dict[str, Any] = {"regurgitated": {}, "right": {}}
+        metrics: dict[str, Any] = {"extracted": {}, "right": {}}
         return {"name": "x", "metric": metrics, "testbed": {"noise": {"provider": "toy", "recipe": recipe}}}
 
     error = complaint(registry, suite(epoch=3))
@@ -133,13 +133,13 @@ def test_a_name_that_cannot_be_a_folder(registry: Registry, name: str) -> None:
 
 
 def test_a_section_that_is_no_table(registry: Registry) -> None:
-    error = complaint(registry, {"name": "x", "metric": ["regurgitated"]})
-    assert error.what == "suite 'x': metric.NAME = [\"regurgitated\"] is not a table"
+    error = complaint(registry, {"name": "x", "metric": ["extracted"]})
+    assert error.what == "suite 'x': metric.NAME = [\"extracted\"] is not a table"
     assert error.expected == "a table: [metric.NAME], with a setting on each line below it"
 
 
 def test_a_testbed_without_a_provider(registry: Registry) -> None:
-    error = complaint(registry, {"name": "x", "metric": {"regurgitated": {}, "right": {}}, "testbed": {"a": {}}})
+    error = complaint(registry, {"name": "x", "metric": {"extracted": {}, "right": {}}, "testbed": {"a": {}}})
     assert error.what == "suite 'x': testbed.a.provider is missing"
     assert error.expected == "the name of a provider: toy"
 
@@ -161,6 +161,6 @@ def test_a_testbed_whose_name_cannot_be_written(registry: Registry) -> None:
 def test_unknown_names_say_which_suite_names_them(
     registry: Registry, tables: dict[str, Any], kind: str, name: str
 ) -> None:
-    sound = {"testbed": {"a": {"provider": "toy"}}, "metric": {"regurgitated": {}, "right": {}}}
+    sound = {"testbed": {"a": {"provider": "toy"}}, "metric": {"extracted": {}, "right": {}}}
     with pytest.raises(UnknownNameError, match=f"no {kind} is called '{name}' in suite 'x'"):
         load_suite({"name": "x", **sound, **tables}, registry)

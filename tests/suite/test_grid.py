@@ -88,7 +88,7 @@ def test_names_tell_only_what_varies() -> None:
 
 
 def suite_with(registry: Registry, **tables: Any) -> Any:
-    base = {"name": "x", "metric": {"regurgitated": {}, "right": {}}, "testbed": {"noise": {"provider": "toy"}}}
+    base = {"name": "x", "metric": {"extracted": {}, "right": {}}, "testbed": {"noise": {"provider": "toy"}}}
     return load_suite({**base, **tables}, registry)
 
 
@@ -109,7 +109,7 @@ def test_an_empty_list_is_no_configuration(registry: Registry) -> None:
 
 
 def test_a_metric_has_no_grid_but_may_have_lists(registry: Registry) -> None:
-    suite = suite_with(registry, metric={"regurgitated": {"lengths": [10, 20]}, "right": {}})
+    suite = suite_with(registry, metric={"extracted": {"lengths": [10, 20]}, "right": {}})
     assert suite.metrics[0].config.lengths == (10, 20)
-    with pytest.raises(ConfigError, match=r"metric\.extractable\.prompt = \[32, 50\] is wrong"):
-        suite_with(registry, metric={"regurgitated": {"prompt": [32, 50]}, "right": {}})
+    with pytest.raises(ConfigError, match=r"metric\.extracted\.prompt = \[32, 50\] is wrong"):
+        suite_with(registry, metric={"extracted": {"prompt": [32, 50]}, "right": {}})

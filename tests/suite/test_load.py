@@ -26,7 +26,7 @@ name = "whole"
 description = "Everything that a suite may hold."
 seeds = [0, 3]
 [score]
-memorization = "regurgitated"
+memorization = "extracted"
 utility = "surprise"
 [run]
 executor = "workers"
@@ -45,7 +45,7 @@ epochs = 1
 [[method.tune]]
 epochs = [2, 3]
 high = 2
-[metric.extractable]
+[metric.extracted]
 prompt = 32
 [metric.right]
 [metric.surprise]
@@ -53,7 +53,7 @@ prompt = 32
     )
     suite = load_suite(path, registry)
     assert (suite.name, suite.seeds, suite.path) == ("whole", (0, 3), path)
-    assert (suite.memorization, suite.utility) == ("regurgitated", "surprise")
+    assert (suite.memorization, suite.utility) == ("extracted", "surprise")
     assert (suite.run.executor, suite.run.executor_config, suite.run.deadline) == (
         "workers",
         {"workers": 3},
@@ -66,7 +66,7 @@ prompt = 32
     cut, tune = suite.methods
     assert [config.ratio for config in cut.configs] == [0.05, 0.1]  # type: ignore[attr-defined]
     assert [(c.epochs, c.high) for c in tune.configs] == [(1, 1.0), (2, 2.0), (3, 2.0)]  # type: ignore[attr-defined]
-    assert [entry.name for entry in suite.metrics] == ["regurgitated", "right", "surprise"]
+    assert [entry.name for entry in suite.metrics] == ["extracted", "right", "surprise"]
     assert suite.metrics[0].config.prompt == 32  # type: ignore[attr-defined]
 
 
@@ -90,18 +90,18 @@ def test_a_dict_means_what_the_file_means_and_is_not_written_to(registry: Regist
 
 def test_headline_metrics_default_to_the_first_of_each_kind(registry: Registry, written: Written) -> None:
     suite = load_suite(written("[metric.surprise]"), registry)
-    assert (suite.memorization, suite.utility) == ("regurgitated", "right")
+    assert (suite.memorization, suite.utility) == ("extracted", "right")
 
 
-@pytest.mark.parametrize("kept", ["regurgitated", "right"])
+@pytest.mark.parametrize("kept", ["extracted", "right"])
 def test_a_suite_needs_a_headline_metric_of_both_kinds(registry: Registry, written: Written, kept: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_suite(written(""), registry, metrics=[kept])
     assert "has no utility metric" in caught.value.what or "has no memorization metric" in caught.value.what
-    assert "write [metric.r" in caught.value.fix
+    assert "write [metric." in caught.value.fix
 
 
-@pytest.mark.parametrize("wanted", ["regurgitated", "surprise", "nothing"])
+@pytest.mark.parametrize("wanted", ["extracted", "surprise", "nothing"])
 def test_score_names_a_metric_of_its_kind_in_this_suite(registry: Registry, written: Written, wanted: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_suite(written(f"[score]\nutility = '{wanted}'"), registry)
@@ -144,7 +144,7 @@ def test_wrong_seeds(registry: Registry, written: Written, seeds: str) -> None:
 
 def test_a_suite_without_testbeds_says_how_to_write_one(registry: Registry) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_suite({"name": "x", "metric": {"regurgitated": {}, "right": {}}}, registry)
+        load_suite({"name": "x", "metric": {"extracted": {}, "right": {}}}, registry)
     assert caught.value.what == "suite 'x' lists no testbed"
     assert caught.value.fix == 'write [testbed.mine] and below it provider = "toy"'
 
@@ -181,8 +181,8 @@ class TestSelection:
             self.methods(registry, written, ["cat"])
 
     def test_metrics_are_chosen_in_the_same_way(self, registry: Registry, written: Written) -> None:
-        suite = load_suite(written(""), registry, metrics=["surprise", "regurgitated"])
-        assert [entry.name for entry in suite.metrics] == ["regurgitated", "surprise"]
+        suite = load_suite(written(""), registry, metrics=["surprise", "extracted"])
+        assert [entry.name for entry in suite.metrics] == ["extracted", "surprise"]
         assert suite.utility == "surprise"
 
     def test_testbeds_are_chosen_by_table_or_by_point(self, registry: Registry, written: Written) -> None:
@@ -197,7 +197,7 @@ class TestSelection:
 
 GRID = """
 name = "mine"
-[metric.extractable]
+[metric.extracted]
 [metric.right]
 [testbed.noise]
 provider = "toy"
@@ -258,9 +258,9 @@ def test_loading_a_suite_imports_no_torch() -> None:
 def test_the_order_of_tables_never_matters_to_what_is_in_them(registry: Registry) -> None:
     tables: dict[str, Any] = {
         "method": {"cut": {}},
-        "metric": {"right": {}, "regurgitated": {}},
+        "metric": {"right": {}, "extracted": {}},
         "testbed": {"a": {"provider": "toy"}},
         "name": "x",
     }
     suite = load_suite(tables, registry)
-    assert (suite.memorization, suite.utility) == ("regurgitated", "right")
+    assert (suite.memorization, suite.utility) == ("extracted", "right")

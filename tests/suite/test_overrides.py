@@ -49,7 +49,7 @@ def test_overrides_reach_every_part(registry: Registry, written: Written) -> Non
         registry,
         written("[method.cut]\nratio = [0.1, 0.2]\n"),
         "method.cut.ratio=0.3",
-        "metric.extractable.prompt=32",
+        "metric.extracted.prompt=32",
         "testbed.noise.layers=[2, 4]",
         "testbed.noise.recipe.epochs=9",
         "run.deadline=5",
@@ -94,7 +94,7 @@ def test_executor_settings_are_free_paths(registry: Registry, written: Written) 
         ("seed", "seeds"),
         ("testbed.noise.layer", "testbed.noise.layers"),
         ("testbed.noise.recipe.epoch", "testbed.noise.recipe.epochs"),
-        ("metric.extractable.promt", "metric.extractable.prompt"),
+        ("metric.extracted.promt", "metric.extracted.prompt"),
         ("run.devise", "run.device"),
     ],
 )
