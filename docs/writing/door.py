@@ -42,7 +42,6 @@ def door_page() -> str:
         "All that plugins and programs may import: `from unmemorize import ...`, and in tests "
         "`from unmemorize.testing import ...`. Every name here is stable in the sense of [versioning](versioning.md), "
         "unless it says otherwise; whatever is not here may change at any time.\n",
-        _renamed(),
     ]
     for room in rooms:
         parts.append(f"## {TITLES.get(room, room)}\n")
@@ -114,10 +113,3 @@ def _constant(door: ModuleType, name: str) -> str:
 def _home(door: Any) -> dict[str, str]:
     homes: dict[str, str] = door._HOME
     return homes
-
-
-def _renamed() -> str:
-    from unmemorize.contracts.renamed import RENAMED
-
-    rows = [(code(old), code(name.new), name.since, name.until) for old, name in sorted(RENAMED.items())]
-    return table(("old name", "write", "deprecated since", "goes in"), rows)

@@ -250,18 +250,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        return _by_old_name(name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     room = importlib.import_module(f"{__name__}.{_HOME[name]}")
     value = globals()[name] = getattr(room, name)
     return value
-
-
-def _by_old_name(name: str) -> Any:
-    renamed = importlib.import_module(f"{__name__}.contracts.renamed")
-    if name not in renamed.RENAMED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    renamed.announce(name, renamed.RENAMED[name])
-    return __getattr__(renamed.RENAMED[name].new)
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from unmemorize import Context, Method
 from unmemorize.errors import DivergedError, NoOpError, StateDictError
 from unmemorize.execution.act import Bench, act
-from unmemorize.execution.isolation import GlobalState
+from unmemorize.registry.process_state import ProcessState
 from unmemorize.testing import tiny_model, tiny_testbed
 from unmemorize.testing.state import ModelState, same_bits, weights_of
 
@@ -76,7 +76,7 @@ class Messy(Method):
 def test_the_next_cell_finds_everything_as_it_was(name: str, fails: bool) -> None:
     testbed = tiny_testbed(tiny_model("gpt2"))
     bench = Bench(testbed)
-    process, state, weights = GlobalState(), ModelState.of(testbed.model), weights_of(testbed.model)
+    process, state, weights = ProcessState(), ModelState.of(testbed.model), weights_of(testbed.model)
     try:
         act(bench, Messy(MESSES[name], fails=fails), Context())
         bench.put_back()

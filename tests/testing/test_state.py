@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import locale
 import os
 import random
+import signal
+import sys
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
+from unmemorize.errors import listed
+from unmemorize.registry.process_state import ProcessState
 from unmemorize.testing import tiny_model
-from unmemorize.testing.state import GlobalState, ModelState, alone, differences, listed
+from unmemorize.testing.state import ModelState, alone, differences
 
 GLOBAL: list[tuple[Callable[[], object], str]] = [
     (lambda: torch.rand(1), "torch's global random generator was used"),
@@ -27,13 +34,22 @@ GLOBAL: list[tuple[Callable[[], object], str]] = [
     (lambda: setattr(torch.nn.functional, "gelu", print), "torch.nn.functional.gelu was replaced"),
     (lambda: os.environ.update(NEW_HERE="1"), "the environment variable NEW_HERE was changed"),
     (lambda: os.chdir("/"), "the working folder was changed"),
+    (lambda: setattr(sys, "stdout", io.StringIO()), "sys.stdout was replaced"),
+    (lambda: warnings.simplefilter("ignore"), "filters for all warnings were set"),
+    (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN), "the handler of SIGINT was replaced"),
+    (lambda: locale.setlocale(locale.LC_ALL, "C"), "the locale was changed"),
+    (
+        lambda: torch.nn.modules.module.register_module_forward_hook(print),
+        "hooks on all modules (torch.nn.modules.module) were left behind",
+    ),
 ]
 
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 @pytest.mark.parametrize(("change", "name"), GLOBAL, ids=[name for _, name in GLOBAL])
 def test_a_global_change_is_seen_and_undone(change: Callable[[], object], name: str) -> None:
-    before = GlobalState()
+    locale.setlocale(locale.LC_ALL, "C.UTF-8")
+    before = ProcessState()
     with alone() as snapshot:
         change()
         assert snapshot.changes() == [name]

@@ -8,6 +8,10 @@ import sys
 import click
 
 from unmemorize.errors import UnmemorizeError
+from unmemorize.files.installed import isolate_malformed
+
+# When it is imported, so that worker processes, which import the main program again, have it too.
+isolate_malformed()
 
 COMMANDS = {
     "run": "Run a suite (or what is missing of it) and print its leaderboard.",

@@ -8,6 +8,7 @@ from importlib.metadata import Distribution, distributions
 from typing import NamedTuple
 
 from unmemorize.errors import PluginError, UnknownNameError
+from unmemorize.files.installed import entry_points_of
 from unmemorize.registry.entries import label
 
 GROUP = "unmemorize"
@@ -56,8 +57,7 @@ def installed() -> Iterator[Source]:
     """
     seen: set[str] = set()
     for distribution in distributions():
-        text = distribution.read_text("entry_points.txt") or ""
-        if f"[{GROUP}]" not in text.replace(" ", ""):
+        if f"[{GROUP}]" not in _entry_points_text(distribution).replace(" ", ""):
             continue
         name, version = _identity(distribution)
         if normalized(name) not in seen:
@@ -98,9 +98,16 @@ def _identity(distribution: Distribution) -> tuple[str, str]:
         return "unknown", "unknown"
 
 
+def _entry_points_text(distribution: Distribution) -> str:
+    try:
+        return distribution.read_text("entry_points.txt") or ""
+    except (OSError, ValueError):  # not even text: nobody can say that it is a plugin of ours
+        return ""
+
+
 def _sources(distribution: Distribution, name: str, version: str) -> Iterator[Source]:
     try:
-        points = list(distribution.entry_points.select(group=GROUP))
+        points = list(entry_points_of(distribution).select(group=GROUP))
     except Exception as error:  # a malformed entry_points.txt breaks this distribution only
         yield Source(name, name, version, _raising(error, name))
         return

@@ -38,7 +38,7 @@ class PluginInfo:
     fix: str = ""
     """What to type to correct it."""
     notes: tuple[str, ...] = ()
-    """What its author should know: public names that it uses by their old names."""
+    """What it changed for the whole process while it was loaded; all of it is undone."""
 
     @property
     def label(self) -> str:

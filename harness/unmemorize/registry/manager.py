@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.contracts.hookspecs import CellEvent
-from unmemorize.contracts.renamed import noted
 from unmemorize.errors import (
     BrokenPluginError,
     LayoutError,
@@ -23,6 +22,7 @@ from unmemorize.registry.admission import Admitted, admit, broken_info
 from unmemorize.registry.discovery import RESTRICTION, Source, chosen, installed, is_own
 from unmemorize.registry.entries import KINDS, Entry, Kind, PluginInfo
 from unmemorize.registry.files import FilePlugin, read_plugin
+from unmemorize.registry.process_state import isolated_load
 from unmemorize.results.record import Origin
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ class Registry:
     def _load_source(self, source: Source) -> None:
         about = PluginInfo(source.name, source.distribution, source.version)
         try:
-            with noted() as notes:
-                plugin = source.load()
-            self._join(f"{source.distribution}:{source.name}", self._admit(plugin, about, notes))
+            with isolated_load() as changes:
+                loaded = self._admit(source.load(), about)
+            self._join(f"{source.distribution}:{source.name}", _noted(loaded, changes))
         except (Exception, SystemExit) as error:  # one broken plugin must not stop the others
             self._broken.append(broken_info(about, error))
 
@@ -107,11 +107,13 @@ class Registry:
         key, before = str(file.path), self._files.get(file.path)
         if before == file:
             return self._loaded[key].info
-        with noted() as notes:
+        with isolated_load() as changes:
             module = file.run()
         earlier = self._loaded.pop(key, None)
         try:
-            loaded = self._admit(module, PluginInfo(file.path.stem, file.path.name, file.digest), notes)
+            with isolated_load() as more:
+                loaded = self._admit(module, PluginInfo(file.path.stem, file.path.name, file.digest))
+            loaded = _noted(loaded, [*changes, *more])
             self._refuse_collisions(loaded.entries)
         except Exception:
             file.forget()
@@ -145,14 +147,14 @@ class Registry:
         """The plugin files that were added, so that another process can add them too."""
         return tuple(self._files)
 
-    def _admit(self, plugin: object, about: PluginInfo, notes: Sequence[str] = ()) -> Admitted:
+    def _admit(self, plugin: object, about: PluginInfo) -> Admitted:
         if any(loaded.plugin is plugin for loaded in self._loaded.values()):
             raise PluginError(
                 f"{about.label}: the same module or object is registered already",
                 expected="every plugin once",
                 fix="remove one of the two registrations (entry points, --plugin, registry.add)",
             )
-        return admit(plugin, dataclasses.replace(about, notes=tuple(notes)))
+        return admit(plugin, about)
 
     def _join(self, key: str, loaded: Admitted) -> None:
         if key in self._loaded:
@@ -276,6 +278,11 @@ class Registry:
         if kind == "layout":
             raise LayoutError(name, self.names(kind), broken=broken)
         raise UnknownNameError(kind, name, self.names(kind), where=where, broken=broken)
+
+
+def _noted(loaded: Admitted, changes: Iterable[str]) -> Admitted:
+    notes = tuple(f"while it was loaded, {change}; that is undone" for change in dict.fromkeys(changes))
+    return loaded._replace(info=dataclasses.replace(loaded.info, notes=notes))
 
 
 def _origin_label(entry: Entry) -> str:

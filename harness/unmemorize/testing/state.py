@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from unmemorize.execution.isolation import GlobalState, isolated
+from unmemorize.execution.isolation import isolated
+from unmemorize.registry.process_state import ProcessState
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,7 +31,7 @@ _WEIGHT_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 @contextmanager
-def alone() -> Iterator[GlobalState]:
+def alone() -> Iterator[ProcessState]:
     """Give what happens inside fixed global generators, one thread and a snapshot, and put all back afterwards.
 
     As the core does it: a method that draws from the global generators is found by the snapshot, not by chance.

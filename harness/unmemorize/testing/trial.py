@@ -13,7 +13,7 @@ from unmemorize.contracts.method import Method
 from unmemorize.errors import DivergedError, NoOpError, StateDictError
 from unmemorize.evaluation import Evaluation
 from unmemorize.execution.act import Bench, act
-from unmemorize.execution.isolation import GlobalState
+from unmemorize.registry.process_state import ProcessState
 from unmemorize.testing.memorizing import Memorizing, memorizing_testbed
 from unmemorize.testing.report import Kind, NotApplicable
 from unmemorize.testing.state import ModelState, alone, differences, weights_of
@@ -209,7 +209,7 @@ def _observed(method: Method, trial: Trial) -> Method:
 
     def observed(view: Testbed, context: Context) -> None:
         watched_sets(view, watch)
-        trial.reached, snapshot = True, GlobalState()
+        trial.reached, snapshot = True, ProcessState()
         try:
             with watched_passes(watch, embedding.num_embeddings):
                 apply(view, context)
