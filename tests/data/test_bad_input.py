@@ -298,7 +298,7 @@ MODELS: list[tuple[str, Callable[[Path], Any], dict[str, Any], str, str]] = [
     ("no weights", lambda f: (f / "model.safetensors").unlink(), {}, "could not be loaded", "download the model again"),
     ("half a weight file", cut_short, {}, "could not be loaded", "download the model again"),
     ("a weight too few", without_a_weight, {}, "lack 1 weights, the first is transformer.h.1", "all of its files"),
-    ("weights of another width", lambda f: rewritten(f, n_inner=24), {}, "could not be loaded", "again"),
+    ("weights of another width", lambda f: rewritten(f, n_inner=24), {}, "is (64,) in its files and (24,)", "again"),
     ("a pickle as weights", pickled, {}, "could not be loaded", "download the model again"),
     (
         "a file of another kind",

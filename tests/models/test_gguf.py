@@ -124,11 +124,19 @@ def test_the_fingerprint_is_the_content(file: Path, llama: Any, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"), [("pointer", "is no GGUF file"), ("cut", "could not be unpacked"), ("unknown", "could not be")]
+    ("damage", "said"),
+    [
+        ("pointer", "git-lfs"),
+        ("text", "is no GGUF file"),
+        ("cut", "could not be unpacked"),
+        ("unknown", "could not be"),
+    ],
 )
 def test_damaged_files(damage: str, said: str, file: Path, llama: Any, tmp_path: Path) -> None:
     if damage == "pointer":
         file.write_text("version https://git-lfs.github.com/spec/v1\n")
+    elif damage == "text":
+        file.write_text("a page that says: log in first")
     elif damage == "cut":
         file.write_bytes(file.read_bytes()[:2000])
     else:

@@ -55,7 +55,7 @@ def _check(file: Path) -> None:
             raise DataError(
                 f"model = {str(file)!r} is no GGUF file, whatever its name says",
                 expected="a file that starts with the four letters GGUF",
-                fix="download it again; a git-lfs pointer of a few lines is the usual cause (`git lfs pull`)",
+                fix="download it again; a page that asks for a login is the usual cause",
             )
 
 

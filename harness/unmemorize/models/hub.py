@@ -8,8 +8,8 @@ from unmemorize.errors import DataError, nearest
 from unmemorize.files.reasons import reason_of
 
 
-def fetched(repository: str, name: str, revision: str | None) -> Path:
-    """Return a file of a model repository, from the hub's cache or fetched into it.
+def fetched(repository: str, name: str, revision: str | None, *, instead: str) -> Path:
+    """Return a file of a model repository, from the hub's cache or fetched into it; `instead` where it has no `name`.
 
     The name of the folder in which it lies is the commit.
 
@@ -26,9 +26,12 @@ def fetched(repository: str, name: str, revision: str | None) -> Path:
         raise _unknown(repository) from error
     except errors.RevisionNotFoundError as error:
         raise _no_revision(repository, revision) from error
-    except errors.LocalEntryNotFoundError as error:
-        raise _not_cached(repository, revision) from error
     except errors.EntryNotFoundError as error:
+        other = fetched_if_there(repository, instead, revision)
+        if other is not None:
+            return other
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            raise _not_cached(repository, revision) from error
         raise DataError(
             f"model = {repository!r}: the repository holds no {name}",
             expected=f"a repository with a model as transformers saves it ({name}, *.safetensors)",

@@ -55,6 +55,7 @@ def load_weights(origin: Origin, settings: Settings, devices: Any, **more: Any) 
             revision=origin.revision or "main",
             trust_remote_code=settings.trust_remote_code,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # the error that names the weight is our own
             dtype=settings.dtype,
             **{name: value for name, value in optional.items() if value is not None},
             **more,
@@ -63,6 +64,7 @@ def load_weights(origin: Origin, settings: Settings, devices: Any, **more: Any) 
         raise _failure(origin, settings, error) from error
     model, info = loaded
     _check_complete(origin, sorted(info["missing_keys"]))
+    _check_fits(origin, sorted(info["mismatched_keys"]))
     return model
 
 
@@ -99,6 +101,18 @@ def _check_complete(origin: Origin, missing: list[str]) -> None:
             f"model = {origin.name!r}: its files lack {len(missing)} weights, the first is {missing[0]}",
             expected="a weight for every parameter: what is missing would be random",
             fix="save or download the model again, all of its files",
+        )
+
+
+def _check_fits(origin: Origin, mismatched: list[tuple[str, Any, Any]]) -> None:
+    """Refuse weights of other shapes than the config says: transformers would leave them random."""
+    if mismatched:
+        name, saved, wanted = mismatched[0]
+        raise DataError(
+            f"model = {origin.name!r}: the weight {name} is {tuple(saved)} in its files and {tuple(wanted)} by its "
+            f"config.json ({len(mismatched)} such weights)",
+            expected="a config.json with the sizes (vocab_size, hidden_size, ...) of the weights beside it",
+            fix="restore the config.json that the model was saved with, or download the model again",
         )
 
 

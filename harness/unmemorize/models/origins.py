@@ -1,4 +1,4 @@
-"""What a setting `model` names: a folder, a GGUF file, or a repository on the hub; and whether it can be loaded."""
+"""What a setting `model` names: a folder, a GGUF file, or a repository on the hub."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ import os
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from unmemorize.errors import DataError, nearest
+from unmemorize.errors import DataError
 from unmemorize.files.places import INSIDE, located
 from unmemorize.models.hub import fetched, fetched_if_there
 
-_CONFIG = "config.json"
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+_DECIDING = ("*.safetensors", "*.bin", "*.json", "*.model", "*.txt", "*.py", "*.jinja")
+"""The files of a model folder that can change what is loaded from it."""
+_POINTER = b"version https://git-lfs"
+"""What git-lfs leaves in place of a file that was not fetched starts with."""
+
+
+def is_pointer(file: Path) -> bool:
+    """Whether git-lfs left a pointer in place of the file."""
+    with file.open("rb") as stream:
+        return stream.read(len(_POINTER)) == _POINTER
 
 
 class Origin(NamedTuple):
@@ -22,6 +32,13 @@ class Origin(NamedTuple):
     """The path, or the hub id."""
     revision: str | None = None
     """The commit, of a model on the hub."""
+
+    def files(self) -> list[Path]:
+        """Return the files that decide what is loaded from a folder, or the GGUF file; of the hub none."""
+        place = Path(self.name)
+        if self.kind != "folder":
+            return [place] if self.kind == "gguf" else []
+        return sorted({file for pattern in _DECIDING for file in place.glob(pattern) if file.is_file()})
 
     def file(self, name: str) -> Path | None:
         """Return one of its files, or None if it has none of that name."""
@@ -54,7 +71,7 @@ def find_origin(model: str, revision: str | None = None) -> Origin:
             expected="a folder, a file *.gguf, package:NAME/path, or a hub id such as EleutherAI/pythia-70m",
             fix="correct the setting model",
         )
-    file = fetched(model, _CONFIG, revision)
+    file = fetched(model, CONFIG, revision, instead=ADAPTER_CONFIG)
     return Origin("hub", model, file.parent.name)
 
 
@@ -74,41 +91,17 @@ def _is_hub_id(model: str) -> bool:
     return True
 
 
-def check_loadable(origin: Origin, *, trusted: bool) -> None:
-    """Refuse, before any weight is read, a model whose config says that it cannot be loaded.
+def config_of(origin: Origin) -> dict[str, Any]:
+    """Return what the config.json of a model holds.
 
     Raises:
-        DataError: no config, an unknown architecture, code of its own that nobody trusted, or no causal language model.
+        DataError: there is none, or it cannot be read.
     """
-    config = _config(origin)
-    model_type, auto = str(config.get("model_type")), config.get("auto_map") or {}
-    known, causal = _known(model_type)
-    if auto and not known and not trusted:
-        raise DataError(
-            f"model = {origin.name!r} needs Python files that come with it ({', '.join(sorted(auto))})",
-            expected="an architecture that transformers knows, or your consent to run those files",
-            fix="read them, then set trust_remote_code = true",
-        )
-    if not known and not auto:
-        raise DataError(
-            f"model = {origin.name!r}: transformers does not know the model type {model_type!r} of its {_CONFIG}",
-            expected=f"a causal language model: {', '.join(_like(model_type))}, ...",
-            fix="pip install --upgrade transformers, or name another model",
-        )
-    if not causal and "AutoModelForCausalLM" not in auto:
-        raise DataError(
-            f"model = {origin.name!r} is of type {model_type!r}, which is no causal language model",
-            expected="a model that predicts the next token (GPT-2, GPT-NeoX, Llama, ...)",
-            fix="name another model",
-        )
-
-
-def _config(origin: Origin) -> dict[str, Any]:
-    path = origin.file(_CONFIG)
+    path = origin.file(CONFIG)
     if path is None:
         names = sorted(other.name for other in Path(origin.name).iterdir())
         raise DataError(
-            f"model = {origin.name!r}: the folder holds no {_CONFIG}",
+            f"model = {origin.name!r}: the folder holds no {CONFIG}",
             expected=f"a folder written by save_pretrained; it holds {', '.join(names[:8]) or 'nothing'}",
             fix="name the folder that has config.json and *.safetensors in it, or the file *.gguf itself",
         )
@@ -116,24 +109,8 @@ def _config(origin: Origin) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise DataError(
-            f"model = {origin.name!r}: {_CONFIG} cannot be read: {error}",
+            f"model = {origin.name!r}: {CONFIG} cannot be read: {error}",
             expected="the JSON that save_pretrained writes",
             fix="save or download the model again",
         ) from error
     return config if isinstance(config, dict) else {}
-
-
-def _known(model_type: str) -> tuple[bool, bool]:
-    """Return whether transformers knows the model type, and whether it is a causal language model there."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    if model_type not in CONFIG_MAPPING:
-        return False, False
-    return True, CONFIG_MAPPING[model_type] in MODEL_FOR_CAUSAL_LM_MAPPING
-
-
-def _like(model_type: str) -> list[str]:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    return nearest(model_type, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)

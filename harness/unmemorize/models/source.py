@@ -13,17 +13,17 @@ from pydantic import Field
 
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.data.rows import Bounds
+from unmemorize.errors import DataError
 from unmemorize.files.digests import remembered_digest
+from unmemorize.models.adapters import Adapter, adapter_at, check_installed, merged_onto, no_base
 from unmemorize.models.devices import check_placement, checked_device, checked_map
+from unmemorize.models.gate import Files, admitted, check_files, check_pulled, check_vocabulary
 from unmemorize.models.gguf import unpacked
 from unmemorize.models.loading import load_tokenizer, load_weights, quiet
-from unmemorize.models.origins import Origin, check_loadable, find_origin
+from unmemorize.models.origins import Origin, find_origin
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
-
-_DECIDING = ("*.safetensors", "*.bin", "*.json", "*.model", "*.txt", "*.py", "*.jinja")
-"""The files of a model folder that can change what is loaded from it."""
 
 
 class ModelLoading(StrictConfig):
@@ -89,16 +89,39 @@ def open_model(source: ModelSource, *, device: str = "cpu", cache: Path | None =
     where = checked_device(device)
     devices = checked_map(source.device_map)
     origin = find_origin(source.model, source.revision)
+    check_pulled(origin)
+    adapter = adapter_at(origin)
+    if adapter is not None:
+        return _with_adapter(adapter, source, device, cache)
+    named = f"model = {source.model!r}"
     with quiet(), _folder(origin, source.dtype, cache) as place:
-        check_loadable(place, trusted=source.trust_remote_code)
+        check_files(Files(place, source.trust_remote_code))
         model = load_weights(place, source, devices)
         tokenizer = load_tokenizer(place, trusted=source.trust_remote_code)
         check_placement(model, source.model)
         if devices is None:
             model.to(where)  # type: ignore[arg-type]
+        model = admitted(model, named)
+    check_vocabulary(model, tokenizer, named)
     came_with = model.generation_config
     model.generation_config = _greedy(came_with)
     return Opened(model.eval(), tokenizer, came_with)
+
+
+def _with_adapter(adapter: Adapter, source: ModelSource, device: str, cache: Path | None) -> Opened:
+    """Return the base that an adapter names, the adapter merged into it; the adapter's tokenizer, where it has one."""
+    check_installed(adapter)
+    base = source.model_copy(update={"model": adapter.base, "revision": adapter.revision})
+    try:
+        opened = open_model(base, device=device, cache=cache)
+    except DataError as error:
+        raise no_base(adapter, error) from error
+    with quiet():
+        own = load_tokenizer(adapter.origin, trusted=source.trust_remote_code)
+        model = merged_onto(opened.model, adapter)
+    tokenizer = opened.tokenizer if own is None else own
+    check_vocabulary(model, tokenizer, f"model = {source.model!r}")
+    return Opened(model.eval(), tokenizer, opened.generation_config)
 
 
 @contextmanager
@@ -123,17 +146,12 @@ def model_fingerprint(source: ModelSource) -> str:
         DataError: there is no such model.
     """
     origin = find_origin(source.model, source.revision)
-    if origin.kind == "hub":
-        return f"{origin.name}@{origin.revision}"
-    return remembered_digest(deciding_files(origin))
-
-
-def deciding_files(origin: Origin) -> list[Path]:
-    """Return the files that decide what is loaded from a folder or a GGUF file."""
-    place = Path(origin.name)
-    if place.is_file():
-        return [place]
-    return sorted({file for pattern in _DECIDING for file in place.glob(pattern) if file.is_file()})
+    own = f"{origin.name}@{origin.revision}" if origin.kind == "hub" else remembered_digest(origin.files())
+    adapter = adapter_at(origin)
+    if adapter is None:
+        return own
+    base = source.model_copy(update={"model": adapter.base, "revision": adapter.revision})
+    return f"{own} on {model_fingerprint(base)}"
 
 
 def _greedy(came_with: GenerationConfig) -> GenerationConfig:
