@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stdout
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 
 class Shared(NamedTuple):
@@ -66,7 +66,7 @@ def _streams() -> dict[str, Any]:
 ENVIRONMENT = Shared("the environment variable {} was changed", _environment, _set_environment)
 
 
-def _python() -> tuple[Shared, ...]:
+def _python(_sys: Any) -> tuple[Shared, ...]:
     return (
         Shared("Python's global random generator was used", random.getstate, random.setstate),
         Shared("the working folder was changed", os.getcwd, os.chdir),
@@ -79,23 +79,19 @@ def _python() -> tuple[Shared, ...]:
     )  # fmt: skip
 
 
-def _numpy() -> tuple[Shared, ...]:
-    import numpy as np
-
+def _numpy(numpy: Any) -> tuple[Shared, ...]:
     def read() -> tuple[Any, ...]:
-        name, keys, *rest = cast("tuple[Any, ...]", np.random.get_state())
+        name, keys, *rest = numpy.random.get_state()
         return name, keys.tobytes(), *rest
 
     def write(before: tuple[Any, ...]) -> None:
-        np.random.set_state((before[0], np.frombuffer(before[1], dtype=np.uint32), *before[2:]))
+        numpy.random.set_state((before[0], numpy.frombuffer(before[1], dtype=numpy.uint32), *before[2:]))
 
     return (Shared("numpy's global random generator was used", read, write),)
 
 
-def _torch() -> tuple[Shared, ...]:
-    import torch
-    from torch.nn import functional
-    from torch.nn.modules import module
+def _torch(torch: Any) -> tuple[Shared, ...]:
+    functional, module = torch.nn.functional, torch.nn.modules.module
 
     def hooks() -> dict[str, dict[Any, Any]]:
         return {name: dict(value) for name, value in vars(module).items() if name.endswith("_hooks")}
@@ -127,7 +123,7 @@ def _torch() -> tuple[Shared, ...]:
     )  # fmt: skip
 
 
-_LIBRARIES: dict[str, Callable[[], tuple[Shared, ...]]] = {"sys": _python, "numpy": _numpy, "torch": _torch}
+_LIBRARIES: dict[str, Callable[[Any], tuple[Shared, ...]]] = {"sys": _python, "numpy": _numpy, "torch": _torch}
 """What is shared, by the library that holds it; one that nobody has imported holds nothing yet."""
 
 
@@ -143,7 +139,8 @@ class ProcessState:
 
     def note(self, library: str) -> None:
         """Add the state of a library as it is now."""
-        self._before += [(each, each.read()) for each in _LIBRARIES[library]() if each not in self._ignoring]
+        shared = _LIBRARIES[library](sys.modules[library])
+        self._before += [(each, each.read()) for each in shared if each not in self._ignoring]
 
     def changes(self) -> list[str]:
         """Return in words what is other now."""
