@@ -46,6 +46,9 @@ def test_it_makes_the_steps_of_a_loop_written_by_hand(make_model: Make, rows: Se
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
+    for model in (trained, byhand):  # softmax ignores the bias of the keys: its gradient is rounding noise
+        for block in model.transformer.h:
+            block.attn.c_attn.bias.detach()[16:32] = 0
     for name, expected in byhand.state_dict().items():
         torch.testing.assert_close(trained.state_dict()[name], expected, atol=2e-5, rtol=1e-3)
     assert (report.steps, report.epochs, report.stopped_early) == (9, 3, False)
