@@ -5,6 +5,7 @@ The result is the ratio of the groups' rows; all of them must give the same answ
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -63,11 +64,13 @@ def test_extraction_check(benchmark: Any, testbed: Testbed, check: Any) -> None:
 def test_one_pass_is_many_times_faster_than_growing_prefixes(testbed: Testbed) -> None:
     import time
 
+    few = dataclasses.replace(testbed, forget=testbed.forget.select(slice(28, 36)))
+
     def fastest(check: Any) -> float:
         spent = []
         for _ in range(3):
             begin = time.perf_counter()
-            check(testbed)
+            check(few)
             spent.append(time.perf_counter() - begin)
         return min(spent)
 

@@ -6,7 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,11 +28,13 @@ ratio = 0.05
 """
 
 
-def unmemorize(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "unmemorize", *arguments],
-        cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | {"UNMEMORIZE_PLUGINS": "none"},
-    )  # fmt: skip
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def unmemorize(typed: Command) -> Command:
+    """Type a command where no third party's package is loaded."""
+    return partial(typed, UNMEMORIZE_PLUGINS="none")
 
 
 @pytest.fixture
@@ -39,22 +44,21 @@ def suite(tmp_path: Path) -> Path:
     return path
 
 
-def test_help_lists_every_command(tmp_path: Path) -> None:
-    done = unmemorize("--help", cwd=tmp_path)
-    assert done.returncode == 0
+def test_help_lists_every_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "unmemorize", "--help"], capture_output=True, text=True, check=True)
     for name in ("run", "plan", "list", "show", "board", "plugins"):
         assert f"\n  {name} " in done.stdout
 
 
-def test_a_wrong_command_gets_the_nearest_right_one(tmp_path: Path) -> None:
-    done = unmemorize("borad", cwd=tmp_path)
-    assert done.returncode == 2
+def test_a_wrong_command_gets_the_nearest_right_one(unmemorize: Command) -> None:
+    done = unmemorize("borad")
+    assert done.status == 2
     assert "no command 'borad'; did you mean 'board'?" in done.stderr
 
 
-def test_a_user_error_has_three_parts_and_no_traceback(tmp_path: Path, suite: Path) -> None:
-    done = unmemorize("run", str(suite), "--set", "method.durable.raito=0.1", cwd=tmp_path)
-    assert done.returncode == 2
+def test_a_user_error_has_three_parts_and_no_traceback(unmemorize: Command, suite: Path) -> None:
+    done = unmemorize("run", str(suite), "--set", "method.durable.raito=0.1")
+    assert done.status == 2
     lines = done.stderr.splitlines()
     assert lines[0].startswith("error: ")
     assert "raito" in lines[0]
@@ -62,32 +66,35 @@ def test_a_user_error_has_three_parts_and_no_traceback(tmp_path: Path, suite: Pa
     assert "ratio" in lines[1]
     assert lines[2].startswith("  fix: ")
     assert "Traceback" not in done.stderr
-    assert "Traceback" in unmemorize("--traceback", "show", "nothing", cwd=tmp_path).stderr
+    assert "Traceback" in unmemorize("--traceback", "show", "nothing").stderr
 
 
-def test_run_prints_the_board_and_says_where_the_records_are(tmp_path: Path, suite: Path) -> None:
-    done = unmemorize("run", str(suite), "--device", "cpu", cwd=tmp_path)
+def test_run_prints_the_board_and_says_where_the_records_are(unmemorize: Command, tmp_path: Path, suite: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "unmemorize", "run", str(suite), "--device", "cpu"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ | {"UNMEMORIZE_PLUGINS": "none"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "durable" in done.stdout
     assert "2 run, 0 done before, 0 skipped, 0 failed. Records and board: unmemorize-results/toys" in done.stdout
     assert "1/2 done" in done.stderr
-    again = unmemorize("run", str(suite), "--device", "cpu", cwd=tmp_path)
+    again = unmemorize("run", str(suite), "--device", "cpu")
     table = [line for line in done.stdout.splitlines() if "run, " not in line]
     assert [line for line in again.stdout.splitlines() if "run, " not in line] == table
     assert "0 run, 2 done before" in again.stdout
     assert (tmp_path / "unmemorize-results/toys/board.md").read_text().startswith("## toys / toy")
 
 
-def test_a_failed_cell_is_shown_and_the_status_says_so(tmp_path: Path, suite: Path) -> None:
-    done = unmemorize("run", str(suite), "--methods", "toy_breaks", "--device", "cpu", cwd=tmp_path)
-    assert done.returncode == 1
+def test_a_failed_cell_is_shown_and_the_status_says_so(unmemorize: Command, suite: Path) -> None:
+    done = unmemorize("run", str(suite), "--methods", "toy_breaks", "--device", "cpu")
+    assert done.status == 1
     assert "failed: toy_breaks" in done.stdout
     assert "RuntimeError: half-way" in done.stdout
 
 
-def test_plan_counts_what_is_done_and_what_is_not(tmp_path: Path, suite: Path) -> None:
-    unmemorize("run", str(suite), "--device", "cpu", cwd=tmp_path)
-    done = unmemorize("plan", str(suite), "--methods", "durable,activations", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_plan_counts_what_is_done_and_what_is_not(unmemorize: Command, suite: Path) -> None:
+    unmemorize("run", str(suite), "--device", "cpu")
+    done = unmemorize("plan", str(suite), "--methods", "durable,activations", "--json")
+    assert done.status == 0, done.stderr
     cells = [(cell["method"], cell["status"]) for cell in json.loads(done.stdout)]
     assert cells == [("base", "cached"), ("durable", "cached"), ("activations", "to_run")]

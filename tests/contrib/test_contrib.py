@@ -7,9 +7,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from unmemorize import api
+from unmemorize.suite import load_suite
 
 ROOT = Path(__file__).parents[2]
 CONTRIB = ROOT / "plugins" / "contrib"
@@ -63,7 +68,7 @@ def python(site: Path, *arguments: str, cwd: Path) -> str:
     paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": paths, "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": paths, "COLUMNS": "200"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout + done.stderr
@@ -92,8 +97,11 @@ def test_nobody_knows_them() -> None:
             assert not names.search(path.read_text()), path
 
 
-def test_methods_are_listed_with_distribution_and_version(site: Path, tmp_path: Path) -> None:
-    lines = python(site, "-m", "unmemorize", "list", "methods", cwd=tmp_path).splitlines()
+def test_methods_are_listed_with_distribution_and_version(
+    site: Path, typed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(site)
+    lines = typed("list", "methods", COLUMNS="200").stdout.splitlines()
     for method, distribution in METHODS.items():
         line = next(line for line in lines if line.startswith(f"{method} "))
         assert f"{distribution} 0.1.0" in line
@@ -119,20 +127,17 @@ def test_methods_are_run_and_ranked(site: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["quick", "production-offline"])
-def test_the_suites_beside_them_are_valid(site: Path, tmp_path: Path, name: str) -> None:
+def test_the_suites_beside_them_are_valid(site: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Not planned: the plan of a production suite looks at a model that need not be installed.
-    code = (
-        "import sys\nfrom unmemorize import api\nfrom unmemorize.suite import load_suite\n"
-        "print(*(entry.name for entry in load_suite(sys.argv[1], api.load_registry()).methods))"
-    )
-    listed = python(site, "-c", code, str(CONTRIB / f"{name}.toml"), cwd=tmp_path)
-    assert set(METHODS) <= set(listed.split())
+    monkeypatch.syspath_prepend(site)
+    suite = load_suite(CONTRIB / f"{name}.toml", api.load_registry())
+    assert set(METHODS) <= {entry.name for entry in suite.methods}
 
 
 def own_tests(site: Path, *names: str) -> str:
     files = [str(path) for package in PACKAGES for name in names for path in sorted((package / "tests").glob(name))]
     assert len(files) >= len(PACKAGES)
-    return python(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, cwd=ROOT)
+    return python(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0", *files, cwd=ROOT)
 
 
 def test_their_own_tests_pass(site: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from naive import row_loss, rows_of
 
 from unmemorize import Context, Method, Testbed, matrices_of
-from unmemorize.editing.edits import Reference
+from unmemorize.execution.reference import Reference
 from unmemorize_plugins.methods.unlearning.weight.balanced_subnet import BalancedSubnet
 from unmemorize_plugins.methods.unlearning.weight.durable import Durable
 from unmemorize_plugins.methods.unlearning.weight.durable_aggregate import DurableAggregate

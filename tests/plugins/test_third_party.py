@@ -7,9 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+Command = Callable[..., str]
 
 PYPROJECT = """
 [build-system]
@@ -69,46 +73,56 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-def unmemorize(site: Path, *arguments: str, cwd: Path, status: int = 0, **environment: str) -> str:
-    """Run the command line with the third parties' packages installed."""
-    paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-m", "unmemorize", *arguments],
-        cwd=cwd, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": paths, "COLUMNS": "150"} | environment,
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr + done.stdout
-    return done.stdout + done.stderr
+def python_path(site: Path) -> str:
+    """Where a process of its own looks for modules."""
+    return os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def test_list_shows_what_the_third_parties_register_and_who_is_broken(site: Path, tmp_path: Path) -> None:
-    text = unmemorize(site, "list", cwd=tmp_path)
+@pytest.fixture
+def unmemorize(site: Path, typed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Type a command where the third parties' packages are installed; return what is printed."""
+    monkeypatch.syspath_prepend(site)
+
+    def run(*arguments: str, status: int = 0, **environment: str) -> str:
+        done = typed(*arguments, COLUMNS="150", **environment)
+        assert done.status == status, done.stderr + done.stdout
+        return done.stdout + done.stderr
+
+    return run
+
+
+def test_list_shows_what_the_third_parties_register_and_who_is_broken(unmemorize: Command) -> None:
+    text = unmemorize("list")
     for name in ("toy_magnitude", "toy_first_token", "toy", "balanced_subnet", "tinymem"):
         assert name in text
     assert "unmemorize-toy" in text
     assert "unmemorize-broken" in text
 
 
-def test_plugins_says_what_is_broken_and_how_to_mend_it(site: Path, tmp_path: Path) -> None:
-    text = unmemorize(site, "plugins", cwd=tmp_path)
+def test_plugins_says_what_is_broken_and_how_to_mend_it(unmemorize: Command) -> None:
+    text = unmemorize("plugins")
     assert "unmemorize-broken" in text
     assert "0.0.9" in text
     assert "a_module_that_is_not_there" in text
     assert "3.2.1" in text
 
 
-def test_show_describes_a_third_parties_method_with_its_settings(site: Path, tmp_path: Path) -> None:
-    text = unmemorize(site, "show", "toy_magnitude", cwd=tmp_path)
+def test_show_describes_a_third_parties_method_with_its_settings(unmemorize: Command) -> None:
+    text = unmemorize("show", "toy_magnitude")
     assert "Remove the largest weights." in text
     assert "ratio" in text
     assert "Share of the weights to remove." in text
     assert "unmemorize-toy 3.2.1" in text.replace("\n", " ")
 
 
-def test_a_third_parties_method_is_run_and_ranked(site: Path, tmp_path: Path) -> None:
+def test_a_third_parties_method_is_run_and_ranked(unmemorize: Command, site: Path, tmp_path: Path) -> None:
     (tmp_path / "suite.toml").write_text(SUITE)
-    text = unmemorize(site, "run", "suite.toml", "--device", "cpu", cwd=tmp_path)
-    assert "toy_magnitude" in text
+    done = subprocess.run(
+        [sys.executable, "-m", "unmemorize", "run", "suite.toml", "--device", "cpu"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": python_path(site)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "toy_magnitude" in done.stdout
     rows = [
         json.loads(line) for line in (tmp_path / "unmemorize-results/strange/records.jsonl").read_text().splitlines()
     ]
@@ -117,24 +131,24 @@ def test_a_third_parties_method_is_run_and_ranked(site: Path, tmp_path: Path) ->
     origin = by_method["toy_magnitude"]["method_origin"]
     assert (origin["distribution"], origin["version"]) == ("unmemorize-toy", "3.2.1")
     assert any(value["metric"] == "toy_first_token" for value in by_method["durable"]["values"])
-    board = unmemorize(site, "board", "strange", cwd=tmp_path)
+    board = unmemorize("board", "strange")
     assert "toy_magnitude" in board
     assert "unmemorize-toy" in board
 
 
-def test_loading_can_be_restricted(site: Path, tmp_path: Path) -> None:
-    none = unmemorize(site, "list", "methods", cwd=tmp_path, UNMEMORIZE_PLUGINS="none")
+def test_loading_can_be_restricted(unmemorize: Command) -> None:
+    none = unmemorize("list", "methods", UNMEMORIZE_PLUGINS="none")
     assert "toy_magnitude" not in none
     assert "durable" in none
-    some = unmemorize(site, "list", "methods", cwd=tmp_path, UNMEMORIZE_PLUGINS="unmemorize_toy")
+    some = unmemorize("list", "methods", UNMEMORIZE_PLUGINS="unmemorize_toy")
     assert "toy_magnitude" in some
     assert "unmemorize-broken" not in some
 
 
-def test_two_origins_of_one_name_are_refused_by_name(site: Path, tmp_path: Path) -> None:
+def test_two_origins_of_one_name_are_refused_by_name(unmemorize: Command, tmp_path: Path) -> None:
     shutil.copy(Path(__file__).parents[1] / "assets" / "toy.py", tmp_path / "second.py")
     (tmp_path / "suite.toml").write_text(SUITE)
-    text = unmemorize(site, "plan", "suite.toml", "--plugin", "second.py", cwd=tmp_path, status=2)
+    text = unmemorize("plan", "suite.toml", "--plugin", "second.py", status=2)
     assert "is registered by" in text
     assert "second.py" in text
     assert "unmemorize-toy" in text
