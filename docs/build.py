@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def pages() -> dict[str, str]:
     """Return every generated or filled page by its path from the root."""
-    from writing import boards, command_line, conformance, door, hooks, places, plugins, published, speed
+    from writing import api, boards, command_line, conformance, hooks, places, plugins, published, speed
 
     registry = Registry.load("none")
     made = {
@@ -25,7 +25,7 @@ def pages() -> dict[str, str]:
         "docs/providers.md": plugins.providers_page(registry),
         "docs/command_line.md": command_line.command_line_page(),
         "docs/flags.md": boards.flags_page(),
-        "docs/api.md": door.door_page(),
+        "docs/api.md": api.api_page(),
         "docs/conformance.md": conformance.conformance_page(),
         **hooks.pages(),
     }

@@ -18,6 +18,7 @@ import pytest
 
 import unmemorize
 import unmemorize.testing
+import unmemorize.toolkit
 from unmemorize import DataError
 from unmemorize.registry.hooks import hook_names
 from unmemorize.registry.manager import Registry
@@ -25,6 +26,7 @@ from unmemorize.suite.load import load_suite
 from unmemorize.testing import RULES
 
 ROOT = Path(__file__).parents[1]
+PUBLIC = [unmemorize, unmemorize.toolkit, unmemorize.testing]
 
 
 def _script(name: str) -> ModuleType:
@@ -77,23 +79,23 @@ def test_there_are_eight_hooks() -> None:
     assert len(hook_names()) == 8
 
 
-@pytest.mark.parametrize("door", [unmemorize, unmemorize.testing], ids=lambda door: door.__name__)
-def test_every_public_name_is_documented(door: Any) -> None:
+@pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.__name__)
+def test_every_public_name_is_documented(public: Any) -> None:
     page = read("docs/api.md")
-    for name in door.__all__:
-        section = page.split(f"\n### {name}\n", 1)
+    for name in public.__all__:
+        section = page.split(f"\n#### {name}\n", 1)
         assert len(section) == 2, f"{name} is missing in docs/api.md"
-        text = section[1].partition("\n### ")[0].partition("\n## ")[0]
+        text = section[1].partition("\n#### ")[0].partition("\n## ")[0]
         assert "```python\n" in text, name
         assert re.search(r"```\n\n\S", text), f"{name} has no docstring"
 
 
-@pytest.mark.parametrize("door", [unmemorize, unmemorize.testing], ids=lambda door: door.__name__)
-def test_every_public_callable_has_a_docstring(door: Any) -> None:
+@pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.__name__)
+def test_every_public_callable_has_a_docstring(public: Any) -> None:
     missing = [
         f"{name}.{inner}" if inner else name
-        for name in door.__all__
-        for inner, value in _callables(getattr(door, name))
+        for name in public.__all__
+        for inner, value in _callables(getattr(public, name))
         if not (value.__doc__ or "").strip()
     ]
     assert not missing
@@ -132,15 +134,15 @@ def test_every_rule_of_the_conformance_suite_is_listed() -> None:
         assert re.findall(r"^\| `(\w+)` \| ", section, flags=re.MULTILINE) == [rule.name for rule in rules]
 
 
-def test_the_rooms_table_names_every_room() -> None:
+def test_the_table_of_packages_names_every_package() -> None:
     listed = re.findall(r"^\| `(\w+)` \| ", read("CONTRIBUTING.md"), flags=re.MULTILINE)
     core = ROOT / "harness" / "unmemorize"
-    rooms = [path for path in core.iterdir() if path.is_dir() or path.suffix == ".py"]
-    there = {path.stem for path in rooms if not path.stem.startswith("_")}
-    assert set(listed) == there
+    packages = [path for path in core.iterdir() if path.is_dir() or path.suffix == ".py"]
+    there = {path.stem for path in packages if not path.stem.startswith("_")}
+    assert {*listed, "toolkit"} == there
     contracts = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
-    assert listed == [layer.removeprefix("unmemorize.") for layer in layers]
+    assert listed == [layer for layer in layers if not layer.startswith("_")]
 
 
 def test_the_index_names_every_page() -> None:
@@ -185,17 +187,17 @@ def test_every_command_in_the_docs_can_be_typed(path: str, line: str, registry: 
 
 
 @pytest.mark.parametrize("path", WRITTEN)
-def test_python_in_the_docs_uses_the_public_door(path: str) -> None:
+def test_python_in_the_docs_uses_the_public_api(path: str) -> None:
     for block in blocks(path, "python"):
         if re.match(r"(def|class) [^\n]*[^:]\n|\w+(: [^=\n]+)?( = .*)?\n$", block) or path == "docs/api.md":
             continue  # the head of a definition, as api.md and the pages of hooks show it
         compile(block, path, "exec")
         for module, names in re.findall(r"^from (unmemorize[\w.]*) import (.*)$", block, flags=re.MULTILINE):
-            assert module in ("unmemorize", "unmemorize.testing"), block
-            public = (unmemorize if module == "unmemorize" else unmemorize.testing).__all__
-            assert {name.strip() for name in names.strip("()").split(",")} <= {*public, "*", "..."}, names
+            public = next((public for public in PUBLIC if public.__name__ == module), None)
+            assert public is not None, block
+            assert {name.strip() for name in names.strip("()").split(",")} <= {*public.__all__, "*", "..."}, names
         for name in re.findall(r"\bunmemorize\.(\w+)", block):
-            assert name in {*unmemorize.__all__, "testing", "cells"}, name
+            assert name in {*unmemorize.__all__, "toolkit", "testing", "cells"}, name
 
 
 def test_the_plugin_of_the_readme_works(tmp_path: Path, registry: Registry) -> None:

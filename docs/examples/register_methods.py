@@ -7,7 +7,8 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from unmemorize import Context, Method, StrictConfig, Testbed, hookimpl, missing_layout
+from unmemorize import Context, Method, StrictConfig, Testbed, hookimpl
+from unmemorize.toolkit import missing_layout
 
 
 class ShrinkConfig(StrictConfig):

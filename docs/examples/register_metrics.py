@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from unmemorize import Evaluation, Measurement, Metric, Window, hookimpl, mean_over_sequences
+from unmemorize import Evaluation, Measurement, Metric, Window, hookimpl
+from unmemorize.toolkit import mean_over_sequences
 
 
 class FirstToken(Metric):

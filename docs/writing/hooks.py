@@ -12,8 +12,8 @@ from unmemorize.contracts import hookspecs
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.registry.hooks import hook_names
 from unmemorize.suite.header import Header
+from writing.api import members_table
 from writing.code import first_paragraph, signature
-from writing.door import members_table
 from writing.markdown import NOTE, fenced, table
 from writing.mistakes import MISTAKES, refusal
 from writing.plugins import settings

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 import unmemorize
 from unmemorize import cli
 from unmemorize.registry.files import read_plugin
-from unmemorize.scaffold import Plan, write_package
+from unmemorize.scaffold import PackagePlan, write_package
+from writing.api import members_table
 from writing.code import text_of
-from writing.door import members_table
 from writing.markdown import fenced, filled
 
 PAGES = ("docs/your_method.md", "docs/contracts.md", "docs/comparing.md")
@@ -29,7 +29,7 @@ def filled_page(page: str) -> str:
 
 def _template(stage: str) -> str:
     """Return the one module of a new method of a stage."""
-    plan = Plan("method", "my_method", stage)
+    plan = PackagePlan("method", "my_method", stage)
     with tempfile.TemporaryDirectory() as folder:
         write_package(plan, Path(folder))
         return fenced((Path(folder) / f"{plan.module}.py").read_text(encoding="utf-8"), "python")

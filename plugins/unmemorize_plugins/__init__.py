@@ -1,4 +1,4 @@
-"""The built-in plugins of unmemorize, registered through the same door as anybody's."""
+"""The built-in plugins of unmemorize, registered through the same hooks as anybody's."""
 
 from __future__ import annotations
 

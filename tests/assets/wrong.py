@@ -23,9 +23,9 @@ from unmemorize import (
     Testbed,
     Window,
     hookimpl,
-    mean_over_sequences,
 )
 from unmemorize.testing import tiny_model, tiny_sequences
+from unmemorize.toolkit import mean_over_sequences
 
 
 @torch.no_grad()

@@ -10,18 +10,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config
 
-from unmemorize import (
-    Context,
-    GateUnlearning,
-    Sequences,
-    Testbed,
-    gate_gradients,
-    gated_activations,
-    neuron_activations,
-    sequence_losses,
-)
+from unmemorize import Context, GateUnlearning, Sequences, Testbed
 from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
+from unmemorize.toolkit import gate_gradients, neuron_activations
+from unmemorize.training.losses import sequence_losses
+from unmemorize.unlearning.gates import gated_activations
 from unmemorize_plugins.methods.unlearning.neuron.activations import Activations
 from unmemorize_plugins.methods.unlearning.neuron.hard_concrete import HardConcrete
 from unmemorize_plugins.methods.unlearning.neuron.integrated_gradients import IntegratedGradients

@@ -9,10 +9,12 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from transformers import AutoModelForCausalLM, GPT2Config
 
-from unmemorize import Context, Sequences, Testbed, matrices_of, select_top, sequence_losses
-from unmemorize.editing.selection import kth_largest
+from unmemorize import Context, Sequences, Testbed
+from unmemorize.editing.selection import kth_largest, select_top
 from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
+from unmemorize.toolkit import matrices_of
+from unmemorize.training.losses import sequence_losses
 from unmemorize.unlearning import subnet as learning
 from unmemorize_plugins.methods.unlearning.weight.balanced_subnet import BalancedSubnet
 from unmemorize_plugins.methods.unlearning.weight.durable import Durable

@@ -9,14 +9,14 @@ import pytest
 from click.testing import Result
 
 from unmemorize.errors import ConfigError
-from unmemorize.results.record import Origin, Record
+from unmemorize.results.record import PluginOrigin, Record
 from unmemorize.results.store import Store
 
 Command = Callable[..., Result]
 
 
 def record(key: str, method: str, seconds: float | None, status: str = "done") -> Record:
-    origin = Origin(name="clay", plugin="p", distribution="d", version="1")
+    origin = PluginOrigin(name="clay", plugin="p", distribution="d", version="1")
     empty: dict[str, Any] = {
         "provider_config": {}, "fingerprint": {}, "method_origin": None, "method_config": {}, "stage": "-",
         "needs": [], "metrics": {}, "metric_origins": [], "values": [], "curve": [], "seconds": {},

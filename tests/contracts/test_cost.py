@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from unmemorize import Cost, Sequences, Sizes, count_shuffled_tokens, count_tokens
+from unmemorize import Cost, Sequences
 from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import tiny_model, tiny_testbed
+from unmemorize.toolkit import Sizes, count_shuffled_tokens, count_tokens
 
 ROWS = Sequences.from_rows([[5] * length for length in (4, 9, 6, 3, 2)], prompt=1)
 

@@ -14,17 +14,9 @@ import pytest
 import torch
 from model_folders import toy_tokenizer
 
-from unmemorize import (
-    Bounds,
-    ConfigError,
-    ModelSource,
-    SequenceSource,
-    UnmemorizeError,
-    open_model,
-    open_sequences,
-    sequences_fingerprint,
-)
+from unmemorize import ConfigError, UnmemorizeError
 from unmemorize.suite.complaint import Place, validated
+from unmemorize.toolkit import Bounds, ModelSource, SequenceSource, open_model, open_sequences, sequences_fingerprint
 
 ROW = [3, 4, 5, 6, 7, 8]
 OTHER = [9, 10, 11, 12, 13, 14]

@@ -10,10 +10,10 @@ import pytest
 import torch
 from model_folders import toy_tokenizer
 
-from unmemorize import Sequences, Window, read_sequences
+from unmemorize import Sequences, Window
 from unmemorize.data.row_files import open_rows
 from unmemorize.data.rows import Tokenization
-from unmemorize.data.sequences import RowSet, choose_lengths, pieces, read_rows
+from unmemorize.data.sequences import RowSet, choose_lengths, pieces, read_rows, read_sequences
 
 Write = Callable[..., str]
 ROWS = [[3, 4, 5, 6, 7, 8], [9, 10, 11, 12, 13, 14], [15, 16, 17, 18, 19, 20]]

@@ -8,17 +8,10 @@ import pytest
 import torch
 from model_folders import toy_tokenizer
 
-from unmemorize import (
-    Bounds,
-    DataError,
-    OpenedSequences,
-    SequenceSource,
-    Window,
-    open_sequences,
-    sequences_fingerprint,
-)
+from unmemorize import DataError, Window
 from unmemorize.data.rows import Tokenization
 from unmemorize.data.sets import corpus_rows
+from unmemorize.toolkit import Bounds, OpenedSequences, SequenceSource, open_sequences, sequences_fingerprint
 
 Write = Callable[..., str]
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from unmemorize import cli
-from unmemorize.scaffold import Plan, write_package
+from unmemorize.scaffold import PackagePlan, write_package
 from unmemorize.testing import RULES
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -45,7 +45,7 @@ def test_the_output_of_new_is_what_new_prints(tmp_path: Path, monkeypatch: pytes
 
 
 def test_every_piece_that_is_explained_stands_in_the_code(tmp_path: Path) -> None:
-    write_package(Plan("method", "my_method"), tmp_path)
+    write_package(PackagePlan("method", "my_method"), tmp_path)
     code = (tmp_path / "unmemorize_my_method.py").read_text()
     table = PAGE.partition("| code | what it does |")[2].partition("\n\n")[0]
     quoted = re.findall(r"^\| `([^`]+)` \|", table, flags=re.MULTILINE)

@@ -10,11 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from unmemorize import Testbed, checkpointed_blocks, gated_activations, sequence_losses
+from unmemorize import Testbed
 from unmemorize.contracts.layout import MLP
+from unmemorize.editing.checkpointing import checkpointed_blocks
 from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_testbed
+from unmemorize.training.losses import sequence_losses
+from unmemorize.unlearning.gates import gated_activations
 
 
 @pytest.fixture(params=ARCHITECTURES)

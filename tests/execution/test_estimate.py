@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from unmemorize import Context, Cost, Method, Testbed, estimate_cost
+from unmemorize import Context, Cost, Method, Testbed
 from unmemorize.errors import DataError
 from unmemorize.execution import estimate, memory
-from unmemorize.execution.estimate import Need, advice_for, needed
+from unmemorize.execution.estimate import Need, advice_for, estimate_cost, needed
 from unmemorize.execution.memory import free_bytes
 from unmemorize.execution.probe import Rates, activation_bytes, probe, probe_rows
 from unmemorize.execution.surroundings import find_mlps

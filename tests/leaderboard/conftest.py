@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from unmemorize.results.record import Origin, Record, Value
+from unmemorize.results.record import PluginOrigin, Record, Value
 from unmemorize.results.schema import to_frame
 
 MEMORIZATION, UTILITY = "extraction@50+50", "accuracy"
@@ -37,8 +37,8 @@ def _headline(
     return values
 
 
-def _origin(name: str, distribution: str = "unmemorize", version: str = "0.1.0") -> Origin:
-    return Origin(name=name, plugin="p", distribution=distribution, version=version)
+def _origin(name: str, distribution: str = "unmemorize", version: str = "0.1.0") -> PluginOrigin:
+    return PluginOrigin(name=name, plugin="p", distribution=distribution, version=version)
 
 
 def _record(
@@ -88,7 +88,7 @@ def value() -> Callable[..., Value]:
 
 
 @pytest.fixture
-def origin() -> Callable[..., Origin]:
+def origin() -> Callable[..., PluginOrigin]:
     return _origin
 
 

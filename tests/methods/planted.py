@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config
 
-from unmemorize import Context, Sequences, Testbed, TrainingRecipe, Window, train
+from unmemorize import Context, Sequences, Testbed, TrainingRecipe, Window
 from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
+from unmemorize.toolkit import train
 
 VOCABULARY = 32
 PAD = VOCABULARY

@@ -14,11 +14,12 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from unmemorize import Context, Method, Sequences, Testbed, TrainingRecipe, Window, train
+from unmemorize import Context, Method, Sequences, Testbed, TrainingRecipe, Window
 from unmemorize.execution.estimate import needed
 from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, tiny_model
+from unmemorize.toolkit import train
 
 REGISTRY = Registry.load("none")
 METHODS = REGISTRY.names("method")

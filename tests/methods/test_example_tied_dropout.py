@@ -11,8 +11,10 @@ import torch
 from naive import down_module
 from torch import Tensor
 
-from unmemorize import ConfigError, Context, PluginError, Sequences, Testbed, TrainingRecipe, sequence_losses, train
+from unmemorize import ConfigError, Context, PluginError, Sequences, Testbed, TrainingRecipe
 from unmemorize.testing import tiny_sequences
+from unmemorize.toolkit import train
+from unmemorize.training.losses import sequence_losses
 from unmemorize_plugins.methods.regularizers.example_tied_dropout import ExampleTiedDropout
 
 

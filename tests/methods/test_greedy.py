@@ -6,8 +6,9 @@ import pytest
 import torch
 from naive import changed, matrix_weights, row_loss, rows_of
 
-from unmemorize import Context, DivergedError, Sequences, Testbed, shuffled_rows
+from unmemorize import Context, DivergedError, Sequences, Testbed
 from unmemorize.errors import DeadlineExceeded, SelectionError
+from unmemorize.toolkit import shuffled_rows
 from unmemorize_plugins.methods.unlearning.weight.greedy import Greedy
 
 

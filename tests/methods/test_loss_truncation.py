@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from unmemorize import Context, Testbed, TrainingStep, sequence_losses, token_losses, train
+from unmemorize import Context, Testbed, TrainingStep
+from unmemorize.toolkit import token_losses, train
+from unmemorize.training.losses import sequence_losses
 from unmemorize_plugins.methods.regularizers.loss_truncation import LossTruncation
 
 

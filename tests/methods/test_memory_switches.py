@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from unmemorize import Context, Testbed, checkpointed_blocks, mitigate
+from unmemorize import Context, Testbed, mitigate
+from unmemorize.editing.checkpointing import checkpointed_blocks
 from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing.state import ModelState, differences

@@ -6,9 +6,10 @@ import pytest
 import torch
 from naive import matrix_weights, row_loss, rows_of
 
-from unmemorize import Term, Testbed, objective_gradients
+from unmemorize import Testbed
 from unmemorize.errors import DivergedError
-from unmemorize.unlearning.objective import LossWatch
+from unmemorize.toolkit import Term
+from unmemorize.unlearning.objective import LossWatch, objective_gradients
 
 
 def test_the_objective_is_the_weighted_sum_of_mean_losses(testbed: Testbed) -> None:

@@ -6,8 +6,9 @@ import pytest
 import torch
 from naive import changed, matrix_weights, row_loss, rows_of, top_by_sort
 
-from unmemorize import Context, DivergedError, Testbed, matrices_of, visit_sequence_gradients
+from unmemorize import Context, DivergedError, Testbed
 from unmemorize.errors import DeadlineExceeded, SelectionError
+from unmemorize.toolkit import matrices_of, visit_sequence_gradients
 from unmemorize_plugins.methods.unlearning.weight.second_order import SecondOrder
 
 DAMP = 1e-7

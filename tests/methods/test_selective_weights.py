@@ -8,8 +8,9 @@ import pytest
 import torch
 from naive import row_loss, rows_of
 
-from unmemorize import Context, Method, Testbed, matrices_of
+from unmemorize import Context, Method, Testbed
 from unmemorize.execution.reference import Reference
+from unmemorize.toolkit import matrices_of
 from unmemorize_plugins.methods.unlearning.weight.balanced_subnet import BalancedSubnet
 from unmemorize_plugins.methods.unlearning.weight.durable import Durable
 from unmemorize_plugins.methods.unlearning.weight.durable_aggregate import DurableAggregate
@@ -45,7 +46,7 @@ def after(testbed: Testbed, method: Method, seed: int) -> tuple[State, int]:
     reference, context = Reference(testbed.model), Context(seed=seed)
     method.apply(testbed, context)
     reached = state(testbed)
-    reference.restore(testbed.model)
+    reference.restore()
     return reached, context.notes["selected_weights"]
 
 

@@ -8,20 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from unmemorize import (
-    MLP,
-    Context,
-    DivergedError,
-    Layout,
-    Matrix,
-    Testbed,
-    TrainingRecipe,
-    TrainingStep,
-    token_losses,
-    train,
-)
+from unmemorize import MLP, Context, DivergedError, Layout, Matrix, Testbed, TrainingRecipe, TrainingStep
 from unmemorize.errors import DeadlineExceeded
 from unmemorize.testing import tiny_model
+from unmemorize.toolkit import token_losses, train
 from unmemorize_plugins.methods.regularizers.spectral_norm import SpectralNorm
 
 HEADS, WIDTH, HEAD = 4, 16, 4

@@ -7,8 +7,9 @@ import torch
 from naive import changed, matrix_weights
 from naive_subnet import first_scores, learned
 
-from unmemorize import Context, DivergedError, Testbed, shuffled_rows
+from unmemorize import Context, DivergedError, Testbed
 from unmemorize.errors import DeadlineExceeded, SelectionError
+from unmemorize.toolkit import shuffled_rows
 from unmemorize_plugins.methods.unlearning.weight.subnet import Subnet
 
 SETTINGS = {"ratio": 0.1, "epochs": 3, "batch_size": 4, "learning_rate": 0.1}

@@ -10,11 +10,12 @@ from naive import activations_at, down_module, outgoing, row_loss, rows_of
 from neurons import close, correlation, left_untouched, removed, top_of_each_layer
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from unmemorize import Context, Replay, Testbed
+from unmemorize import Context, Testbed
 from unmemorize.errors import DeadlineExceeded, SelectionError
 from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import tiny_testbed
+from unmemorize.toolkit import Replay
 from unmemorize_plugins.methods.unlearning.neuron.zero_out import ZeroOut
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from unmemorize import Context, Evaluation, Sequences, Testbed, TrainingRecipe, train
+from unmemorize import Context, Evaluation, Sequences, Testbed, TrainingRecipe
 from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_sequences, tiny_testbed
+from unmemorize.toolkit import train
 from unmemorize_plugins.metrics.extraction import Extraction
 from unmemorize_plugins.metrics.relearning import Course, Relearning
 

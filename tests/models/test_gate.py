@@ -16,10 +16,11 @@ from torch import nn
 from torch.nn.utils import prune
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from unmemorize import DataError, ModelSource, model_fingerprint, open_model
+from unmemorize import DataError
 from unmemorize.models import adapters
 from unmemorize.models.gate import admitted
 from unmemorize.testing import ARCHITECTURES, tiny_model
+from unmemorize.toolkit import ModelSource, model_fingerprint, open_model
 
 IDS = torch.arange(3, 13)[None]
 SMALL = {

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from unmemorize import ModelSource, UnmemorizeError, model_fingerprint, open_model
+from unmemorize import UnmemorizeError
 from unmemorize.models import gguf as unpacking
 from unmemorize.testing import tiny_model
+from unmemorize.toolkit import ModelSource, model_fingerprint, open_model
 
 gguf = pytest.importorskip("gguf")
 pytest.importorskip("accelerate")

@@ -9,8 +9,9 @@ import torch
 from huggingface_hub import constants, errors
 from model_folders import lay_out_as_hub, save, toy_tokenizer
 
-from unmemorize import DataError, ModelSource, UnmemorizeError, model_fingerprint, open_model
+from unmemorize import DataError, UnmemorizeError
 from unmemorize.testing import tiny_model
+from unmemorize.toolkit import ModelSource, model_fingerprint, open_model
 
 ID = "EleutherAI/pythia-70m"
 FIRST, SECOND = "a" * 40, "b" * 40

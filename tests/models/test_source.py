@@ -11,10 +11,11 @@ import torch
 from model_folders import save, toy_tokenizer
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from unmemorize import ModelSource, UnmemorizeError, model_fingerprint, open_model
+from unmemorize import UnmemorizeError
 from unmemorize.files import digests
 from unmemorize.models.devices import check_placement, checked_device, checked_map
 from unmemorize.testing import ARCHITECTURES, tiny_model
+from unmemorize.toolkit import ModelSource, model_fingerprint, open_model
 
 IDS = torch.arange(3, 13)[None]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from unmemorize.results.record import Origin, Record, Value
+from unmemorize.results.record import PluginOrigin, Record, Value
 
 
 def _value(metric: str, name: str, after: float, **changes: Any) -> Value:
@@ -28,10 +28,10 @@ def _record(key: str = "k0", status: str = "done", *, after: float = 4.0, **chan
     fields: dict[str, Any] = {
         "key": key, "key_version": 1, "status": status, "finished_at": "2025-03-01T12:00:00+00:00",
         "suite": "quick", "testbed": "noise",
-        "provider": Origin(name="tinymem", plugin="builtin", distribution="unmemorize", version="0.1.0"),
+        "provider": PluginOrigin(name="tinymem", plugin="builtin", distribution="unmemorize", version="0.1.0"),
         "provider_config": {"layers": 2, "task": "additive"}, "fingerprint": {"corpus.txt": "abc"},
         "method": "durable",
-        "method_origin": Origin(name="durable", plugin="builtin", distribution="unmemorize", version="0.1.0"),
+        "method_origin": PluginOrigin(name="durable", plugin="builtin", distribution="unmemorize", version="0.1.0"),
         "method_config": {"ratio": 0.01, "scope": "layer"}, "stage": "unlearn", "needs": ["forget"],
         "metrics": {"extraction": {"prompt": 50}}, "metric_origins": [], "seed": 0,
         "memorization": "extraction@50+50", "utility": "accuracy",

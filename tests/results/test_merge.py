@@ -3,7 +3,7 @@ from __future__ import annotations
 import polars as pl
 
 from unmemorize.results.merge import latest, merge
-from unmemorize.results.record import Origin
+from unmemorize.results.record import PluginOrigin
 from unmemorize.results.schema import SCHEMA, to_frame
 
 EARLY, LATE = "2025-03-01T12:00:00+00:00", "2025-03-02T12:00:00+00:00"
@@ -91,7 +91,7 @@ def test_the_source_that_finished_last_is_the_one_shown(make_record):
 
 def test_several_versions_of_a_distribution_are_noticed(make_record):
     def record(key, version, status="done"):
-        origin = Origin(name="mine", plugin="p", distribution="unmemorize-mine", version=version)
+        origin = PluginOrigin(name="mine", plugin="p", distribution="unmemorize-mine", version=version)
         return make_record(key, status, method="mine", method_origin=origin)
 
     first, second = to_frame([record("a", "0.1.0")]), to_frame([record("b", "0.2.0"), record("c", "0.3.0", "failed")])

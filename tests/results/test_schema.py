@@ -8,7 +8,7 @@ import typing
 import polars as pl
 import pytest
 
-from unmemorize.results.record import Origin, Record, Value
+from unmemorize.results.record import PluginOrigin, Record, Value
 from unmemorize.results.schema import SCHEMA, SCHEMA_VERSION, TEXT_COLUMNS, empty, from_row, to_frame, to_row
 
 PLAIN = {str: pl.String, int: pl.Int64, float: pl.Float64}
@@ -22,7 +22,7 @@ def _expected(annotation: object) -> object:
         return pl.String
     if typing.get_origin(annotation) is list:
         return pl.List(_expected(typing.get_args(annotation)[0]))
-    if annotation in (Value, Origin):
+    if annotation in (Value, PluginOrigin):
         fields = typing.get_type_hints(annotation)
         return pl.Struct({name: _expected(fields[name]) for name in annotation.model_fields})
     return PLAIN[annotation]

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from unmemorize import ConfigError, DataError
-from unmemorize.scaffold import KINDS, STAGES, Plan, write_package
+from unmemorize.scaffold import KINDS, STAGES, PackagePlan, write_package
 
-ALL = [Plan("method", f"try_{stage}", stage) for stage in STAGES] + [
-    Plan("metric", "try_metric"),
-    Plan("provider", "try_provider"),
+ALL = [PackagePlan("method", f"try_{stage}", stage) for stage in STAGES] + [
+    PackagePlan("metric", "try_metric"),
+    PackagePlan("provider", "try_provider"),
 ]
 
 
 @pytest.fixture(params=ALL, ids=[f"{plan.kind}-{plan.stage}" for plan in ALL])
-def plan(request: pytest.FixtureRequest) -> Plan:
+def plan(request: pytest.FixtureRequest) -> PackagePlan:
     return request.param
 
 
@@ -42,7 +42,7 @@ def test_their_own_tests_pass(tmp_path: Path) -> None:
     assert "warning" not in done.stdout
 
 
-def test_it_is_clean_and_complete(plan: Plan, tmp_path: Path) -> None:
+def test_it_is_clean_and_complete(plan: PackagePlan, tmp_path: Path) -> None:
     written = write_package(plan, tmp_path / "new")
     assert all("{{" not in path.read_text().replace("${{", "") for path in written)
     project = tomllib.loads((tmp_path / "new" / "pyproject.toml").read_text())
@@ -69,7 +69,7 @@ def test_it_is_clean_and_complete(plan: Plan, tmp_path: Path) -> None:
 )
 def test_a_name_that_cannot_be_gets_a_better_one(name: str, better: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        write_package(Plan("method", name), tmp_path / "new")
+        write_package(PackagePlan("method", name), tmp_path / "new")
     assert caught.value.fix.endswith(f"new method {better}")
     assert not (tmp_path / "new").exists()
 
@@ -77,10 +77,10 @@ def test_a_name_that_cannot_be_gets_a_better_one(name: str, better: str, tmp_pat
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("mine")
     with pytest.raises(DataError, match="exists already"):
-        write_package(Plan("method", "try_it"), tmp_path)
+        write_package(PackagePlan("method", "try_it"), tmp_path)
     assert (tmp_path / "pyproject.toml").read_text() == "mine"
 
 
 def test_an_empty_folder_will_do(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
-    assert write_package(Plan("metric", "try_it"), tmp_path / "new")
+    assert write_package(PackagePlan("metric", "try_it"), tmp_path / "new")

@@ -12,13 +12,14 @@ import torch
 from transformers import GenerationConfig
 
 import unmemorize
-from unmemorize import ConfigError, DataError, Findings, ModelSource, Testbed
+from unmemorize import ConfigError, DataError, Findings, Testbed
 from unmemorize.contracts.context import Silent
 from unmemorize.data.corpora import open_corpus
 from unmemorize.search.control import Control, same_tokens
 from unmemorize.search.log import SearchLog
 from unmemorize.search.search import weights_digest
 from unmemorize.testing import ARCHITECTURES, tiny_model
+from unmemorize.toolkit import ModelSource
 
 TestbedOf = Callable[[str], Testbed]
 TextsOf = Callable[[Testbed], list[str]]

@@ -11,8 +11,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from unmemorize import Context, DataError, sequence_losses
+from unmemorize import Context, DataError
 from unmemorize.registry.manager import Registry
+from unmemorize.training.losses import sequence_losses
 from unmemorize_plugins.providers.tinymem import TinyMemLanguage
 from unmemorize_plugins.providers.tinymem.language_config import TinyMemLanguageConfig
 from unmemorize_plugins.providers.tinymem.language_sets import choose_trigger

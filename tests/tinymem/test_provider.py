@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from unmemorize import Context, ModelProvider, Regularizer, Sequences, Testbed, TrainingStep, sequence_losses
+from unmemorize import Context, ModelProvider, Regularizer, Sequences, Testbed, TrainingStep
+from unmemorize.training.losses import sequence_losses
 from unmemorize_plugins.providers.tinymem import TinyMem
 
 Make = Callable[..., TinyMem]

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from unmemorize import Checkpoint, Context, Sequences, TrainingRecipe, train
+from unmemorize import Context, Sequences, TrainingRecipe
+from unmemorize.toolkit import Checkpoint, train
 from unmemorize.training.master import MasterWeights
 
 SLOW = TrainingRecipe(epochs=6, batch_size=4, learning_rate=2e-5, weight_decay=0.0)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     AnyModel = PreTrainedModel | Opened | ModelSource | str
 
 
-def find(
+def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the command
     model: AnyModel,
     texts: str | Path | Corpus | Sequence[str],
     *,
@@ -67,6 +67,8 @@ def find(
     from unmemorize.search.findings import Findings
     from unmemorize.search.log import SearchLog
     from unmemorize.search.search import Search, measure, search_all
+    from unmemorize.search.signs import Trivial
+    from unmemorize.search.windows import Cut
 
     config = _config(settings)
     corpus = _corpus(texts, config)
@@ -77,7 +79,7 @@ def find(
         extraction=WindowExtraction(loaded, config.prompt, batch),
         tokenizer=own_tokenizer,
         corpus=corpus,
-        cut=config.cut(),
+        cut=Cut(config.prompt, config.suffix, config.stride),
         limit=config.limit_tokens,
         control=_control(control, control_tokenizer, own_tokenizer, device),
     )
@@ -88,7 +90,7 @@ def find(
     log = SearchLog(path, _identity(search, config))
     search_all(search, extent.windows, log, Context(progress=progress or Silent()))
     return Findings(
-        windows=tuple(marked(log.state.found, config.trivial())),
+        windows=tuple(marked(log.state.found, Trivial(config.copy_share, config.distinct))),
         checked=log.state.windows,
         documents=extent.documents,
         tokens=extent.tokens,

@@ -100,7 +100,7 @@ class Mitigation:
         return "\n".join(lines)
 
 
-def mitigate(
+def mitigate(  # noqa: PLR0913  as `find`: keywords
     model: PreTrainedModel,
     *,
     method: str,

@@ -40,7 +40,7 @@ class Results:
         return build_board(self.frame)
 
 
-def run(
+def run(  # noqa: PLR0913  as `find`: keywords
     suite: str | Path | Mapping[str, Any] | Suite,
     *,
     methods: Sequence[str] | None = None,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from unmemorize.scaffold import KINDS, STAGES, Plan, write_package
+from unmemorize.scaffold import KINDS, STAGES, PackagePlan, write_package
 
 
 @click.command()
@@ -39,7 +39,7 @@ def command(kind: str, name: str, stage: str, folder: Path | None) -> None:
             expected="a name of its own: two plugins with one name cannot be used together",
             fix=f"unmemorize new {kind} my_{name}",
         )
-    plan = Plan(kind, name, stage)
+    plan = PackagePlan(kind, name, stage)
     place = folder or Path(plan.distribution)
     written = write_package(plan, place)
     click.echo(f"{place}/")

@@ -244,7 +244,7 @@ class SequenceSet(NamedTuple):
     """How many rows were left out, by reason."""
 
 
-def read_sequences(
+def read_sequences(  # noqa: PLR0913  as `find`: keywords
     place: str,
     *,
     setting: str = "forget",

@@ -2,7 +2,7 @@
 
 from unmemorize.evaluation.evaluate import evaluate
 from unmemorize.evaluation.generation import Generated
-from unmemorize.evaluation.passes import Evaluation, TeacherForced
+from unmemorize.evaluation.passes import Evaluation, ExtractionCheck, TeacherForced
 from unmemorize.evaluation.probe import Probe
 
-__all__ = ["Evaluation", "Generated", "Probe", "TeacherForced", "evaluate"]
+__all__ = ["Evaluation", "ExtractionCheck", "Generated", "Probe", "TeacherForced", "evaluate"]

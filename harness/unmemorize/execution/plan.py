@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from unmemorize.errors import ConfigError
 from unmemorize.registry.manager import Registry
-from unmemorize.results.record import BASE, Origin
+from unmemorize.results.record import BASE, PluginOrigin
 from unmemorize.suite.model import Suite, TestbedEntry, canonical, settings
 
 KEY_VERSION = 1
@@ -25,17 +25,17 @@ class Cell:
     suite: str
     testbed: str
     provider: str
-    provider_origin: Origin
+    provider_origin: PluginOrigin
     provider_config: dict[str, Any]
     """Every setting, defaults filled in, JSON-ready; so are the other configs."""
     fingerprint: dict[str, str]
     method: str
     """The method's name, or `base`."""
-    method_origin: Origin | None
+    method_origin: PluginOrigin | None
     method_config: dict[str, Any]
     metrics: dict[str, dict[str, Any]]
     """Metric settings by metric name."""
-    metric_origins: tuple[Origin, ...]
+    metric_origins: tuple[PluginOrigin, ...]
     memorization: str
     """Name of the headline memorization metric."""
     utility: str
@@ -65,7 +65,7 @@ class _Choice(NamedTuple):
     """The base, or one configuration of a method."""
 
     method: str
-    origin: Origin | None
+    origin: PluginOrigin | None
     config: dict[str, Any]
     text: str
 
@@ -173,7 +173,7 @@ def _metrics(suite: Suite, registry: Registry) -> _Hashed:
     return _Hashed(plain, canonical(identities))
 
 
-def _identity(origin: Origin, config: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(origin: PluginOrigin, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what tells a plugin's class apart; the name of its entry point cannot change a number."""
     return {
         "name": origin.name,

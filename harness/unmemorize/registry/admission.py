@@ -13,7 +13,7 @@ from unmemorize.registry.entries import HOOK_KINDS, KINDS, Entry, PluginInfo
 from unmemorize.registry.files import import_fix
 from unmemorize.registry.hooks import check_hooks, new_manager
 from unmemorize.registry.validation import checked_names
-from unmemorize.results.record import Origin
+from unmemorize.results.record import PluginOrigin
 
 
 class Admitted(NamedTuple):
@@ -72,7 +72,9 @@ def _entries(manager: pluggy.PluginManager, about: PluginInfo) -> Iterator[Entry
                 if (kind, name) in seen:
                     raise NameCollisionError(kind, name, [f"{about.label} twice"])
                 seen.add((kind, name))
-                origin = Origin(name=name, plugin=about.name, distribution=about.distribution, version=about.version)
+                origin = PluginOrigin(
+                    name=name, plugin=about.name, distribution=about.distribution, version=about.version
+                )
                 yield Entry(kind, name, value, origin)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
-from unmemorize.results.record import Origin
+from unmemorize.results.record import PluginOrigin
 
 Kind = Literal["method", "metric", "provider", "layout", "executor", "suite"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -20,7 +20,7 @@ class Entry(NamedTuple):
     kind: Kind
     name: str
     value: Any
-    origin: Origin
+    origin: PluginOrigin
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from unmemorize.registry.discovery import RESTRICTION, Source, chosen, installed
 from unmemorize.registry.entries import KINDS, Entry, Kind, PluginInfo
 from unmemorize.registry.files import FilePlugin, read_plugin
 from unmemorize.registry.process_state import isolated_load
-from unmemorize.results.record import Origin
+from unmemorize.results.record import PluginOrigin
 
 if TYPE_CHECKING:
     from unmemorize.contracts.executor import ExecutorFactory
@@ -210,7 +210,7 @@ class Registry:
         """
         return self._only(kind, name, where).value
 
-    def origin(self, kind: Kind, name: str) -> Origin:
+    def origin(self, kind: Kind, name: str) -> PluginOrigin:
         """Return where the thing of `kind` called `name` came from; raises what `get` raises."""
         return self._only(kind, name).origin
 

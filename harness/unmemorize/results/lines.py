@@ -11,7 +11,7 @@ from unmemorize.results.schema import SCHEMA, empty
 _UNREADABLE: Final = (pl.exceptions.PolarsError, RuntimeError, ValueError)
 
 
-class Reading(NamedTuple):
+class ParsedLines(NamedTuple):
     """What a file of records holds."""
 
     frame: pl.DataFrame
@@ -20,12 +20,12 @@ class Reading(NamedTuple):
     """Lines that are no record: torn by a killed process, or written by something else."""
 
 
-def read_lines(content: bytes) -> Reading:
+def read_lines(content: bytes) -> ParsedLines:
     """Parse lines of JSON; lines that are no record are counted and left out."""
     count, parsed = _untorn(content) or _line_by_line(content)
     complete = pl.all_horizontal(pl.col("schema_version", "key", "status", "method").is_not_null())
     frame = parsed.filter(complete)
-    return Reading(frame, count - frame.height)
+    return ParsedLines(frame, count - frame.height)
 
 
 class _Parsed(NamedTuple):

@@ -39,7 +39,7 @@ class Value(_Row):
     after_high: float | None
 
 
-class Origin(_Row):
+class PluginOrigin(_Row):
     """Where a plugin's class came from."""
 
     name: str
@@ -61,13 +61,13 @@ class Record(_Row):
     suite: str
     testbed: str
     """The testbed's name in the suite."""
-    provider: Origin
+    provider: PluginOrigin
     provider_config: dict[str, Any]
     fingerprint: dict[str, str]
     """Hashes of files and revisions that the provider's config points at."""
     method: str
     """The method's name, or `base`."""
-    method_origin: Origin | None
+    method_origin: PluginOrigin | None
     method_config: dict[str, Any]
     stage: str
     """`train`, `finetune`, `unlearn`, `decode`, or `-` for the base."""
@@ -75,7 +75,7 @@ class Record(_Row):
     """The data that the method was shown."""
     metrics: dict[str, dict[str, Any]]
     """Metric settings by metric name."""
-    metric_origins: list[Origin]
+    metric_origins: list[PluginOrigin]
     seed: int
     memorization: str
     """Label of the headline memorization metric (its set is `forget`)."""

@@ -11,7 +11,7 @@ from typing import Final
 import polars as pl
 
 from unmemorize.errors import StoreError
-from unmemorize.results.lines import Reading, read_lines
+from unmemorize.results.lines import ParsedLines, read_lines
 from unmemorize.results.lock import exclusive
 from unmemorize.results.merge import latest
 from unmemorize.results.record import Record
@@ -55,7 +55,7 @@ class Store:
         except OSError as problem:
             raise _unusable(self.folder, "written", problem) from problem
 
-    def read(self) -> Reading:
+    def read(self) -> ParsedLines:
         """Return every readable record and the number of lines that are none.
 
         A folder that is not there yet holds none.

@@ -35,7 +35,7 @@ _STORIES = {
 }
 
 
-class Plan(NamedTuple):
+class PackagePlan(NamedTuple):
     """What is to be written."""
 
     kind: str
@@ -68,7 +68,7 @@ class Plan(NamedTuple):
         }
 
 
-def write_package(plan: Plan, folder: Path) -> list[Path]:
+def write_package(plan: PackagePlan, folder: Path) -> list[Path]:
     """Write the package into the new folder `folder`, and return the paths of its files.
 
     Raises:
@@ -98,7 +98,7 @@ def write_package(plan: Plan, folder: Path) -> list[Path]:
     return written
 
 
-def _check_name(plan: Plan) -> None:
+def _check_name(plan: PackagePlan) -> None:
     if re.fullmatch(r"[a-z][a-z0-9_]*", plan.name) and not keyword.iskeyword(plan.name):
         return
     better = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plan.name).lower()).strip("_0123456789")
@@ -109,7 +109,7 @@ def _check_name(plan: Plan) -> None:
     )
 
 
-def _texts(plan: Plan) -> Iterator[tuple[str, str]]:
+def _texts(plan: PackagePlan) -> Iterator[tuple[str, str]]:
     """Yield the place of every file of the package, and its text."""
     own = {"method": plan.stage, "metric": "metric", "provider": "provider"}[plan.kind]
     templates = {

@@ -9,7 +9,6 @@ from pydantic import Field
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.data.corpora import TEXT_FILES
 from unmemorize.search.signs import Trivial
-from unmemorize.search.windows import Cut
 
 SEARCHED = (
     *TEXT_FILES,
@@ -43,11 +42,3 @@ class FindConfig(StrictConfig):
     """A window is trivial from this share of suffix 4-grams that already occur in its prompt on."""
     distinct: Annotated[int, Field(ge=0)] | None = Trivial().distinct
     """It is trivial with fewer distinct suffix tokens; none: 16, or half of a suffix of fewer than 32 tokens."""
-
-    def cut(self) -> Cut:
-        """Return how documents are cut into windows."""
-        return Cut(self.prompt, self.suffix, self.stride)
-
-    def trivial(self) -> Trivial:
-        """Return what makes a window trivial."""
-        return Trivial(self.copy_share, self.distinct)

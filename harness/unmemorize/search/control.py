@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from unmemorize.models.versions import evaluation_mode
-from unmemorize.search.extraction import Reading, read_alone
+from unmemorize.search.extraction import SuffixReading, read_alone
 
 
 class Control:
@@ -21,7 +21,7 @@ class Control:
     def __init__(self, model: PreTrainedModel, tokenizer: Any = None) -> None:
         self.model, self.tokenizer = model, tokenizer
 
-    def reading(self, tokens: list[int], prompt: int, prompt_text: str, suffix_text: str) -> Reading:
+    def reading(self, tokens: list[int], prompt: int, prompt_text: str, suffix_text: str) -> SuffixReading:
         """Return what the control says about the suffix: of its own tokens of that text, where they differ.
 
         Only the last tokens are shown to a control that cannot read them all.

@@ -24,7 +24,7 @@ _MOST = 256
 """Windows that are read at once, at most."""
 
 
-class Reading(NamedTuple):
+class SuffixReading(NamedTuple):
     """What a model says about the suffix of one window, shown all that precedes each token."""
 
     hits: int
@@ -68,9 +68,9 @@ class WindowExtraction:
         """Return how many windows to hand over at once."""
         return self.batch or self._room(_FIRST)
 
-    def readings(self, rows: Sequence[Sequence[int]]) -> list[Reading | None]:
+    def readings(self, rows: Sequence[Sequence[int]]) -> list[SuffixReading | None]:
         """Return what the model says about each of N windows of equal length; none about the others."""
-        found: list[Reading | None] = [None] * len(rows)
+        found: list[SuffixReading | None] = [None] * len(rows)
         if not rows:
             return found
         with evaluation_mode(self.model):
@@ -115,14 +115,14 @@ class WindowExtraction:
         return max(1, min(_MOST, LOGITS_AT_ONCE // (positions * vocabulary_of(self.model))))
 
 
-def read_alone(model: PreTrainedModel, row: Sequence[int], prompt: int) -> Reading:
+def read_alone(model: PreTrainedModel, row: Sequence[int], prompt: int) -> SuffixReading:
     """Return what a model (in evaluation mode) says about the tokens of `row` from `prompt` on, in one pass."""
     embedding: Any = model.get_input_embeddings()
     tokens = torch.tensor(row, dtype=torch.int64, device=embedding.weight.device)
     logits = suffix_logits(model, tokens[None, :-1], prompt - 1)[0]  # (S, V)
     true = tokens[prompt:, None].to(logits.device)
     largest = logits.topk(min(2, logits.shape[-1]), dim=-1).values
-    return Reading(
+    return SuffixReading(
         hits=int((logits.argmax(-1) == true[:, 0]).sum()),
         tokens=len(true),
         logprob=float(logits.log_softmax(-1).gather(-1, true).sum()),

@@ -16,11 +16,11 @@ from unmemorize.contracts.context import Context
 from unmemorize.data.corpora import Corpus
 from unmemorize.errors import DataError
 from unmemorize.search.control import Control
-from unmemorize.search.extraction import Reading, WindowExtraction
+from unmemorize.search.extraction import SuffixReading, WindowExtraction
 from unmemorize.search.found import DIGITS, FoundWindow
 from unmemorize.search.log import SearchLog
 from unmemorize.search.signs import copy_share
-from unmemorize.search.windows import Cut, Extent, Window, extent, tokenized, windows
+from unmemorize.search.windows import Cut, DocumentWindow, Extent, extent, tokenized, windows
 from unmemorize.training.losses import vocabulary_of
 
 _REMEMBERED = 2_000_000
@@ -73,7 +73,7 @@ def search_all(search: Search, total: int, log: SearchLog, context: Context) -> 
         log: what has been done, and where more is written down.
         context: shows progress.
     """
-    remembered: dict[bytes, Reading | None] = {}
+    remembered: dict[bytes, SuffixReading | None] = {}
     with context.progress.task("checking windows", total) as advance:
         advance(log.state.windows)
         remaining = islice(_windows(search), log.state.windows, None)
@@ -91,13 +91,13 @@ def search_all(search: Search, total: int, log: SearchLog, context: Context) -> 
             context.check_deadline("the search")
 
 
-def _windows(search: Search) -> Iterator[Window]:
+def _windows(search: Search) -> Iterator[DocumentWindow]:
     return windows(tokenized(search.tokenizer, search.corpus, search.limit), search.cut)
 
 
 def _readings(
-    extraction: WindowExtraction, batch: list[Window], remembered: dict[bytes, Reading | None]
-) -> list[Reading | None]:
+    extraction: WindowExtraction, batch: list[DocumentWindow], remembered: dict[bytes, SuffixReading | None]
+) -> list[SuffixReading | None]:
     """Return the reading of each window, each different window being read once."""
     keys = [hashlib.blake2b(array("q", window.tokens).tobytes(), digest_size=12).digest() for window in batch]
     fresh = {key: window.tokens for key, window in zip(keys, batch, strict=True) if key not in remembered}
@@ -108,7 +108,7 @@ def _readings(
     return [remembered[key] for key in keys]
 
 
-def _found(window: Window, reading: Reading, search: Search) -> FoundWindow:
+def _found(window: DocumentWindow, reading: SuffixReading, search: Search) -> FoundWindow:
     cut, document, tokens = search.cut, window.document, list(window.tokens)
     border, end = window.start + cut.prompt, window.start + cut.length
     prompt_text, suffix_text = document.text_of(window.start, border), document.text_of(border, end)

@@ -64,7 +64,7 @@ class TokenizedDocument:
         return text
 
 
-class Window(NamedTuple):
+class DocumentWindow(NamedTuple):
     """A window of a document."""
 
     document: TokenizedDocument
@@ -99,11 +99,11 @@ def tokenized(tokenizer: Any, corpus: Corpus, limit: int | None = None) -> Itera
         yield whole
 
 
-def windows(documents: Iterable[TokenizedDocument], cut: Cut) -> Iterator[Window]:
+def windows(documents: Iterable[TokenizedDocument], cut: Cut) -> Iterator[DocumentWindow]:
     """Yield every window that fits into its document, in order; the remainder of a document is in none."""
     for document in documents:
         for start in range(0, len(document.ids) - cut.length + 1, cut.stride):
-            yield Window(document, start, tuple(document.ids[start : start + cut.length]))
+            yield DocumentWindow(document, start, tuple(document.ids[start : start + cut.length]))
 
 
 def extent(documents: Iterable[TokenizedDocument], cut: Cut) -> Extent:

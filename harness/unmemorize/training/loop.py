@@ -47,7 +47,7 @@ class TrainingReport(NamedTuple):
     """Whether `stop_when` ended it."""
 
 
-def train(
+def train(  # noqa: PLR0913  what a training run can be told is given by keyword
     model: PreTrainedModel,
     sequences: Sequences,
     recipe: TrainingRecipe,

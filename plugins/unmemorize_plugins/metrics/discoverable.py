@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from unmemorize import Evaluation, Measurement, Reading, Testbed, mean_over_sequences
+from unmemorize import Evaluation, Measurement, Reading, Testbed
+from unmemorize.toolkit import mean_over_sequences
 from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, forget_sets
 
 if TYPE_CHECKING:

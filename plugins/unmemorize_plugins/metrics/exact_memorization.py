@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from unmemorize import Evaluation, Measurement, mean_over_sequences
+from unmemorize import Evaluation, Measurement
+from unmemorize.toolkit import mean_over_sequences
 from unmemorize_plugins.metrics.window import WindowMetric, forget_sets
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from unmemorize import Evaluation, Measurement, mean_over_sequences
+from unmemorize import Evaluation, Measurement
+from unmemorize.toolkit import mean_over_sequences
 from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, forget_sets
 
 

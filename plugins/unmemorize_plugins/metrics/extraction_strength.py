@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from unmemorize import Evaluation, Measurement, Metric, Reading, TeacherForced, Testbed, mean_over_sequences
+from unmemorize import Evaluation, Measurement, Metric, Reading, Testbed
+from unmemorize.toolkit import TeacherForced, mean_over_sequences
 from unmemorize_plugins.metrics.window import forget_sets
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field
 from rapidfuzz.distance import Levenshtein as Edits
 
-from unmemorize import Evaluation, Measurement, mean_over_sequences
+from unmemorize import Evaluation, Measurement
+from unmemorize.toolkit import mean_over_sequences
 from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, forget_sets
 
 

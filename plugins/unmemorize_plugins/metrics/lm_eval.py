@@ -15,18 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from unmemorize import (
-    ConfigError,
-    DataError,
-    Evaluation,
-    Measurement,
-    Metric,
-    StrictConfig,
-    Testbed,
-    UnmemorizeError,
-    mean_over_sequences,
-    nearest,
-)
+from unmemorize import ConfigError, DataError, Evaluation, Measurement, Metric, StrictConfig, Testbed, UnmemorizeError
+from unmemorize.toolkit import mean_over_sequences, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor

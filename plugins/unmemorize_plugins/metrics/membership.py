@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from unmemorize import (
-    ConfigError,
-    Evaluation,
-    Measurement,
-    Metric,
-    Reading,
-    StrictConfig,
-    TeacherForced,
-    Testbed,
-    mean_over_sequences,
-    nearest,
-)
+from unmemorize import ConfigError, Evaluation, Measurement, Metric, Reading, StrictConfig, Testbed
+from unmemorize.toolkit import TeacherForced, mean_over_sequences, nearest
 from unmemorize_plugins.metrics.window import forget_sets
 
 if TYPE_CHECKING:

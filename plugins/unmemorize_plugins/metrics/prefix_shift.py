@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
 
-from unmemorize import Evaluation, Measurement, Sequences, TeacherForced, Testbed, Window, mean_over_sequences
+from unmemorize import Evaluation, Measurement, Sequences, Testbed, Window
+from unmemorize.toolkit import TeacherForced, mean_over_sequences
 from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, extractable, forget_sets
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from unmemorize import DataError, Evaluation, Measurement, Testbed, mean_over_sequences
+from unmemorize import DataError, Evaluation, Measurement, Testbed
+from unmemorize.toolkit import mean_over_sequences
 from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, extractable, forget_sets
 
 if TYPE_CHECKING:

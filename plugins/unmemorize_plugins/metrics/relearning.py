@@ -9,17 +9,8 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from unmemorize import (
-    Context,
-    Evaluation,
-    Measurement,
-    Sequences,
-    Testbed,
-    TrainingRecipe,
-    Window,
-    mean_over_sequences,
-    train,
-)
+from unmemorize import Context, Evaluation, Measurement, Sequences, Testbed, TrainingRecipe, Window
+from unmemorize.toolkit import mean_over_sequences, train
 from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, extractable, forget_sets
 
 

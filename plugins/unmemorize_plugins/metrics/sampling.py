@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 from rapidfuzz.distance import Levenshtein as Edits
 
-from unmemorize import Evaluation, Measurement, Sequences, mean_over_sequences
+from unmemorize import Evaluation, Measurement, Sequences
+from unmemorize.toolkit import mean_over_sequences
 from unmemorize_plugins.metrics.window import WindowConfig, WindowMetric, forget_sets
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from unmemorize import Evaluation, Measurement, Metric, Reading, TeacherForced, Testbed, wilson_interval
+from unmemorize import Evaluation, Measurement, Metric, Reading, Testbed
+from unmemorize.toolkit import TeacherForced, wilson_interval
 from unmemorize_plugins.metrics.window import forget_sets
 
 

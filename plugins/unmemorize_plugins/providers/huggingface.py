@@ -6,16 +6,12 @@ from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from unmemorize import (
-    Context,
-    ModelProvider,
+from unmemorize import Context, ModelProvider, StrictConfig, Testbed, TrainingRecipe
+from unmemorize.toolkit import (
     ModelSource,
     Opened,
     OpenedSequences,
     SequenceSource,
-    StrictConfig,
-    Testbed,
-    TrainingRecipe,
     model_fingerprint,
     open_model,
     open_sequences,

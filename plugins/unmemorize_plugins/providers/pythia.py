@@ -6,15 +6,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from unmemorize import (
-    Context,
+from unmemorize import Context, ModelProvider, StrictConfig, Testbed, TrainingRecipe
+from unmemorize.toolkit import (
     ModelLoading,
-    ModelProvider,
     ModelSource,
     SequenceSource,
-    StrictConfig,
-    Testbed,
-    TrainingRecipe,
     model_fingerprint,
     open_model,
     sequences_fingerprint,

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unmemorize import Context, DataError, FindConfig, Opened, find, open_corpus
+from unmemorize import Context, DataError, FindConfig, find
+from unmemorize.toolkit import Opened, open_corpus
 
 Marked = Literal["trivial", "overlaps", "duplicates"]
 

@@ -9,17 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
-from unmemorize import (
-    Checkpoint,
-    Context,
-    Method,
-    ModelProvider,
-    Regularizer,
-    Sequences,
-    Testbed,
-    TrainingRecipe,
-    train,
-)
+from unmemorize import Context, Method, ModelProvider, Regularizer, Sequences, Testbed, TrainingRecipe
+from unmemorize.toolkit import Checkpoint, train
 from unmemorize_plugins.providers.model_cache import ModelCache
 
 if TYPE_CHECKING:

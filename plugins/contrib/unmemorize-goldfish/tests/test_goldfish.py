@@ -6,8 +6,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from unmemorize import Context, Sequences, TrainingRecipe, TrainingStep, token_losses, train
+from unmemorize import Context, Sequences, TrainingRecipe, TrainingStep
 from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_sequences
+from unmemorize.toolkit import token_losses, train
 from unmemorize_goldfish import Goldfish, hash_below
 
 

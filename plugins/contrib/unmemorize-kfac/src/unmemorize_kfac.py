@@ -23,21 +23,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unmemorize import (
-    Context,
-    Cost,
-    DivergedError,
-    Matrix,
-    Method,
-    Sequences,
-    Sizes,
-    StrictConfig,
-    Testbed,
-    count_tokens,
-    gradients_of,
-    hookimpl,
-    missing_layout,
-)
+from unmemorize import Context, Cost, DivergedError, Matrix, Method, Sequences, StrictConfig, Testbed, hookimpl
+from unmemorize.toolkit import Sizes, count_tokens, gradients_of, missing_layout
 
 
 class KFACConfig(StrictConfig):

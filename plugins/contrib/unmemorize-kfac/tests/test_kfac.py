@@ -11,8 +11,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from unmemorize import Context, DivergedError, Matrix, Testbed, UnmemorizeError, matrices_of
+from unmemorize import Context, DivergedError, Matrix, Testbed, UnmemorizeError
 from unmemorize.testing import ARCHITECTURES, memorizing_testbed
+from unmemorize.toolkit import matrices_of
 from unmemorize_kfac import KFAC, Basis, Eigen, drawn, without_flat
 
 

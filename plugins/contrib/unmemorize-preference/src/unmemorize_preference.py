@@ -31,17 +31,13 @@ from unmemorize import (
     FineTuningConfig,
     Method,
     Sequences,
-    Sizes,
     StrictConfig,
     Testbed,
     TrainingObjective,
     TrainingStep,
-    count_shuffled_tokens,
-    count_tokens,
     hookimpl,
-    shuffled_rows,
-    token_losses,
 )
+from unmemorize.toolkit import Sizes, count_shuffled_tokens, count_tokens, shuffled_rows, token_losses
 
 
 class PreferenceConfig(FineTuningConfig):

@@ -9,8 +9,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from unmemorize import Context, DivergedError, Evaluation, Sequences, Testbed, TrainingStep, shuffled_rows, token_losses
+from unmemorize import Context, DivergedError, Evaluation, Sequences, Testbed, TrainingStep
 from unmemorize.testing import ARCHITECTURES, memorizing_testbed, tiny_model, tiny_testbed
+from unmemorize.toolkit import shuffled_rows, token_losses
 from unmemorize_preference import NPO, GradientDifference, Preference
 
 

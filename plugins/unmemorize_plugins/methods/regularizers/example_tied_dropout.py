@@ -13,19 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from unmemorize import (
-    MLP,
-    ConfigError,
-    Cost,
-    PluginError,
-    Regularizer,
-    Sequences,
-    Sizes,
-    StrictConfig,
-    Testbed,
-    missing_layout,
-    neuron_activations,
-)
+from unmemorize import MLP, ConfigError, Cost, PluginError, Regularizer, Sequences, StrictConfig, Testbed
+from unmemorize.toolkit import Sizes, missing_layout, neuron_activations
 
 if TYPE_CHECKING:
     import torch
@@ -128,7 +117,7 @@ class ExampleTiedDropout(Regularizer):
             raise PluginError(
                 f"{self.name}: {rows} rows in training mode, but {len(self._examples)} examples were announced",
                 expected="`before_batch` with the rows of every training pass, in their order",
-                fix="train through `unmemorize.train`, and evaluate in eval mode",
+                fix="train through `unmemorize.toolkit.train`, and evaluate in eval mode",
             )
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from unmemorize import MLP, Cost, Matrix, Regularizer, StrictConfig, Testbed, TrainingStep, missing_layout
+from unmemorize import MLP, Cost, Matrix, Regularizer, StrictConfig, Testbed, TrainingStep
+from unmemorize.toolkit import missing_layout
 
 if TYPE_CHECKING:
     import torch

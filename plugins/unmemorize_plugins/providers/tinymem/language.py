@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from tokenizers import Tokenizer
 
-from unmemorize import Context, StrictConfig, Testbed, open_corpus
+from unmemorize import Context, StrictConfig, Testbed
+from unmemorize.toolkit import open_corpus
 from unmemorize_plugins.providers.tinymem.language_config import TinyMemLanguageConfig
 from unmemorize_plugins.providers.tinymem.language_sets import Chunks, build_language_sets
 from unmemorize_plugins.providers.tinymem.model import Vocabulary, fresh_model

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from unmemorize import DataError, digest_of, located
+from unmemorize import DataError
+from unmemorize.toolkit import digest_of, located
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from unmemorize import Context, Cost, NeuronConfig, NeuronUnlearning, Sizes, Testbed, count_tokens, neuron_activations
+from unmemorize import Context, Cost, NeuronConfig, NeuronUnlearning, Testbed
+from unmemorize.toolkit import Sizes, count_tokens, neuron_activations
 
 if TYPE_CHECKING:
     from torch import Tensor

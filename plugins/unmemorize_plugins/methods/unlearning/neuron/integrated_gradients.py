@@ -16,17 +16,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from unmemorize import (
-    Context,
-    Cost,
-    NeuronConfig,
-    NeuronUnlearning,
+from unmemorize import Context, Cost, NeuronConfig, NeuronUnlearning, Sequences, Testbed
+from unmemorize.toolkit import (
     Recording,
     Replay,
-    Sequences,
     Sizes,
     Span,
-    Testbed,
     gradients_of,
     outgoing_rows,
     recording_cost,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unmemorize import Context, Cost, NeuronUnlearning, Sizes, Testbed
+from unmemorize import Context, Cost, NeuronUnlearning, Testbed
+from unmemorize.toolkit import Sizes
 
 if TYPE_CHECKING:
     from torch import Tensor

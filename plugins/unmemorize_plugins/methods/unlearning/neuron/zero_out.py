@@ -11,20 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from unmemorize import (
-    Context,
-    Cost,
-    NeuronConfig,
-    NeuronUnlearning,
-    Replay,
-    Sequences,
-    Span,
-    Testbed,
-    gate_cost,
-    gate_gradients,
-    outgoing_rows,
-    recording_cost,
-)
+from unmemorize import Context, Cost, NeuronConfig, NeuronUnlearning, Sequences, Testbed
+from unmemorize.toolkit import Replay, Span, gate_cost, gate_gradients, outgoing_rows, recording_cost
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,19 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from unmemorize import (
-    Context,
-    Cost,
-    Sequences,
-    SubnetConfig,
-    Term,
-    Testbed,
-    WeightRemoval,
-    count_shuffled_tokens,
-    learn_mask,
-    mask_cost,
-    shuffled_rows,
-)
+from unmemorize import Context, Cost, Sequences, Testbed, WeightRemoval
+from unmemorize.toolkit import SubnetConfig, Term, count_shuffled_tokens, learn_mask, mask_cost, shuffled_rows
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unmemorize import Context, Cost, Testbed, WeightUnlearning, gradient_cost, mlp_gradients
+from unmemorize import Context, Cost, Testbed, WeightUnlearning
+from unmemorize.toolkit import gradient_cost, mlp_gradients
 
 if TYPE_CHECKING:
     from torch import Tensor

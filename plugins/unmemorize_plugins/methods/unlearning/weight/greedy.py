@@ -15,17 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from unmemorize import (
-    Context,
-    Cost,
-    DivergedError,
-    Matrix,
-    Sequences,
+from unmemorize import Context, Cost, DivergedError, Matrix, Sequences, Testbed, WeightConfig, WeightRemoval
+from unmemorize.toolkit import (
     Sizes,
     Term,
-    Testbed,
-    WeightConfig,
-    WeightRemoval,
     count_for,
     count_shuffled_tokens,
     matrices_of,

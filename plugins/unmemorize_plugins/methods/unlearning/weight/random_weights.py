@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from unmemorize import Context, Cost, Sizes, StrictConfig, Testbed, WeightRemoval, count_for, matrices_of
+from unmemorize import Context, Cost, StrictConfig, Testbed, WeightRemoval
+from unmemorize.toolkit import Sizes, count_for, matrices_of
 
 if TYPE_CHECKING:
     from torch import Tensor

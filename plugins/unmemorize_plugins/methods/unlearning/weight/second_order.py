@@ -14,22 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from unmemorize import (
-    Context,
-    Cost,
-    DivergedError,
-    Matrix,
-    Sequences,
-    Sizes,
-    Testbed,
-    WeightConfig,
-    WeightUnlearning,
-    count_tokens,
-    matrices_of,
-    offload_device,
-    sampled_rows,
-    visit_sequence_gradients,
-)
+from unmemorize import Context, Cost, DivergedError, Matrix, Sequences, Testbed, WeightConfig, WeightUnlearning
+from unmemorize.toolkit import Sizes, count_tokens, matrices_of, offload_device, sampled_rows, visit_sequence_gradients
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,18 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from unmemorize import (
-    Context,
-    Cost,
-    SubnetConfig,
-    Term,
-    Testbed,
-    WeightRemoval,
-    count_shuffled_tokens,
-    learn_mask,
-    mask_cost,
-    shuffled_rows,
-)
+from unmemorize import Context, Cost, Testbed, WeightRemoval
+from unmemorize.toolkit import SubnetConfig, Term, count_shuffled_tokens, learn_mask, mask_cost, shuffled_rows
 
 if TYPE_CHECKING:
     import torch

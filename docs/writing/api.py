@@ -1,11 +1,13 @@
-"""The page about the public door: every public name, with its signature and what it is for."""
+"""The page about the public API: every public name, with its signature and what it is for."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import unmemorize
 import unmemorize.testing
@@ -25,38 +27,57 @@ TITLES = {
     "data": "Texts and token ids",
     "files": "Files",
     "search": "What a search finds",
-    "execution": "Estimates",
     "errors": "Errors",
 }
-"""What the names of each room are about, in reading order; a room that is missing here follows under its own name."""
+"""What the names of each package are about, in reading order; one that is missing here follows under its own name."""
+
+PUBLIC = {
+    "unmemorize": "What users and authors of plugins need. These names are stable in the sense of "
+    "[versioning](versioning.md).",
+    "unmemorize.toolkit": "The parts that methods, metrics and providers are built with. They may change at a minor "
+    "version, with a line in the changelog.",
+    "unmemorize.testing": "For tests: the conformance suite, and tiny models that really memorize.",
+}
+"""The modules that plugins and programs may import from, and what each is for."""
 
 
-def door_page() -> str:
-    """Every public name of `unmemorize` and of `unmemorize.testing`."""
-    by_room: dict[str, list[str]] = {}
-    for name in unmemorize.__all__:
-        by_room.setdefault(unmemorize._HOME[name].partition(".")[0], []).append(name)
-    rooms = [room for room in TITLES if room in by_room] + sorted(set(by_room) - set(TITLES))
+def api_page() -> str:
+    """Every public name, module by module."""
     parts = [
-        "# The public door\n",
-        "All that plugins and programs may import: `from unmemorize import ...`, and in tests "
-        "`from unmemorize.testing import ...`. Every name here is stable in the sense of [versioning](versioning.md), "
-        "unless it says otherwise; whatever is not here may change at any time.\n",
+        "# The public API\n",
+        "All that plugins and programs may import. Whatever is not here may change at any time.\n",
+        table(("import from", ""), [(code(name), about) for name, about in PUBLIC.items()]),
     ]
-    for room in rooms:
-        parts.append(f"## {TITLES.get(room, room)}\n")
-        parts += [entry(unmemorize, name) for name in by_room[room]]
-    parts.append("## For tests: `unmemorize.testing`\n")
-    parts += [entry(unmemorize.testing, name) for name in unmemorize.testing.__all__]
+    for name, about in PUBLIC.items():
+        parts += [f"## {name}\n", f"{about}\n", *_sections(importlib.import_module(name))]
     return NOTE + "\n".join(part for part in parts if part)
 
 
-def entry(door: ModuleType, name: str) -> str:
+def _sections(module: ModuleType) -> Iterator[str]:
+    by_package: dict[str, list[str]] = {}
+    for name, home in homes(module).items():
+        by_package.setdefault(home.partition(".")[0], []).append(name)
+    titled = [package for package in TITLES if package in by_package and module is not unmemorize.testing]
+    for package in titled:
+        yield f"### {TITLES[package]}\n"
+        yield from (entry(module, name) for name in by_package.pop(package))
+    for names in by_package.values():
+        yield from (entry(module, name) for name in names)
+
+
+def homes(module: ModuleType) -> dict[str, str]:
+    """Return where each name of a public module is defined, from its stub: `{"run": "api", ...}`."""
+    stub = ast.parse(Path(str(module.__file__)).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+def entry(public: ModuleType, name: str) -> str:
     """Return the section of one public name."""
-    value = getattr(door, name)
+    value = getattr(public, name)
     if not inspect.isclass(value) and not inspect.isfunction(value):
-        return _constant(door, name)
-    parts = [f"### {name}\n", fenced(signature(value), "python"), f"{first_paragraph(value)}\n"]
+        return _constant(public, name)
+    parts = [f"#### {name}\n", fenced(signature(value), "python"), f"{first_paragraph(value)}\n"]
     if inspect.isclass(value):
         config = issubclass(value, StrictConfig) and value is not StrictConfig
         parts.append(settings(value) if config else members_table(value))
@@ -87,8 +108,6 @@ def _short(member: Member) -> str:
 
 def _names(arguments: str) -> str:
     """Return the names of arguments without their types and defaults."""
-    import ast
-
     given = ast.parse(f"def f({arguments}): ...").body[0].args  # type: ignore[attr-defined]
     names = [argument.arg for argument in [*given.posonlyargs, *given.args]]
     names = names[1:] if names[:1] in (["self"], ["cls"]) else names
@@ -102,14 +121,9 @@ def _about(member: Member) -> str:
     return f"To be written by the plugin. {text}" if member.kind == "abstract" else text
 
 
-def _constant(door: ModuleType, name: str) -> str:
-    module = f"{door.__name__}.{_home(door)[name]}"
+def _constant(public: ModuleType, name: str) -> str:
+    module = f"{public.__package__}.{homes(public)[name]}"
     importlib.import_module(module)
     found = constant(module, name)
     shown = found.signature if len(found.signature) < 120 else found.signature.partition(" = ")[0]
-    return "\n".join([f"### {name}\n", fenced(shown, "python"), f"{found.doc}\n"])
-
-
-def _home(door: Any) -> dict[str, str]:
-    homes: dict[str, str] = door._HOME
-    return homes
+    return "\n".join([f"#### {name}\n", fenced(shown, "python"), f"{found.doc}\n"])

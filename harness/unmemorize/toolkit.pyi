@@ -1,0 +1,59 @@
+from .contracts.cost import (
+    Sizes as Sizes,
+    TokenCount as TokenCount,
+    count_shuffled_tokens as count_shuffled_tokens,
+    count_tokens as count_tokens,
+)
+from .contracts.metric import mean_over_sequences as mean_over_sequences, wilson_interval as wilson_interval
+from .data.corpora import Corpus as Corpus, Document as Document, open_corpus as open_corpus
+from .data.rows import Bounds as Bounds
+from .data.sets import (
+    OpenedSequences as OpenedSequences,
+    SequenceSource as SequenceSource,
+    open_sequences as open_sequences,
+    sequences_fingerprint as sequences_fingerprint,
+)
+from .editing.edits import gradients_of as gradients_of, matrices_of as matrices_of, zero_weights as zero_weights
+from .editing.selection import Largest as Largest, count_for as count_for, select_largest as select_largest
+from .errors import nearest as nearest
+from .evaluation import (
+    ExtractionCheck as ExtractionCheck,
+    Generated as Generated,
+    Probe as Probe,
+    TeacherForced as TeacherForced,
+)
+from .files.places import digest_of as digest_of, located as located
+from .models.source import (
+    ModelLoading as ModelLoading,
+    ModelSource as ModelSource,
+    Opened as Opened,
+    model_fingerprint as model_fingerprint,
+    open_model as open_model,
+)
+from .training.checkpoint import Checkpoint as Checkpoint
+from .training.loop import TrainingReport as TrainingReport, train as train
+from .training.losses import TokenLosses as TokenLosses, token_losses as token_losses
+from .unlearning.gates import gate_cost as gate_cost, gate_gradients as gate_gradients
+from .unlearning.neurons import missing_layout as missing_layout, neuron_activations as neuron_activations
+from .unlearning.objective import (
+    Term as Term,
+    sampled_rows as sampled_rows,
+    shuffled_rows as shuffled_rows,
+    visit_objective_gradients as visit_objective_gradients,
+)
+from .unlearning.per_sequence import visit_sequence_gradients as visit_sequence_gradients
+from .unlearning.replay import (
+    Recording as Recording,
+    Replay as Replay,
+    Span as Span,
+    outgoing_rows as outgoing_rows,
+    recording_cost as recording_cost,
+    room_for_reruns as room_for_reruns,
+)
+from .unlearning.subnet import SubnetConfig as SubnetConfig, learn_mask as learn_mask, mask_cost as mask_cost
+from .unlearning.weights import (
+    gradient_cost as gradient_cost,
+    mlp_gradients as mlp_gradients,
+    offload_device as offload_device,
+    put_back as put_back,
+)
