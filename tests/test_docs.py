@@ -101,6 +101,19 @@ def test_every_public_callable_has_a_docstring(public: Any) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.__name__)
+def test_every_argument_and_error_of_a_docstring_is_on_the_page(public: Any) -> None:
+    page, checked = read("docs/api.md"), 0
+    for name in public.__all__:
+        section = page.split(f"\n#### {name}\n", 1)[1].partition("\n#### ")[0]
+        for inner, value in _callables(getattr(public, name)):
+            parts = re.findall(r"^(?:Args|Raises):\n((?: +.*\n?)+)", inspect.getdoc(value) or "", flags=re.MULTILINE)
+            for entry in re.findall(r"^    ([\w*.]+): ", "".join(parts), flags=re.MULTILINE):
+                assert f"`{entry}`: " in section, f"{name}.{inner}: {entry}"
+                checked += 1
+    assert checked > 3
+
+
 def _callables(value: Any) -> Iterator[tuple[str, Any]]:
     if inspect.isfunction(value) or inspect.isclass(value):
         yield "", value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,8 @@ from types import ModuleType
 import unmemorize
 import unmemorize.testing
 from unmemorize.contracts.config import StrictConfig
-from writing.code import Member, constant, first_paragraph, members, signature
+from writing.code import Member, constant, members, signature
+from writing.docstrings import described, inline
 from writing.markdown import NOTE, cell, code, fenced, table
 from writing.plugins import settings
 
@@ -77,7 +79,7 @@ def entry(public: ModuleType, name: str) -> str:
     value = getattr(public, name)
     if not inspect.isclass(value) and not inspect.isfunction(value):
         return _constant(public, name)
-    parts = [f"#### {name}\n", fenced(signature(value), "python"), f"{first_paragraph(value)}\n"]
+    parts = [f"#### {name}\n", fenced(signature(value), "python"), described(value.__doc__)]
     if inspect.isclass(value):
         config = issubclass(value, StrictConfig) and value is not StrictConfig
         parts.append(settings(value) if config else members_table(value))
@@ -97,28 +99,17 @@ def members_table(value: type, *, inherited: bool = False) -> str:
 
 
 def _short(member: Member) -> str:
-    """Return a member in one line: fields without their defaults' length, methods without `self` and types."""
+    """Return a member in one line: long defaults of fields are left out, and so is `self`."""
     if member.kind == "field":
         return member.signature if len(member.signature) < 60 else member.signature.partition(" = ")[0]
     if member.kind == "property":
         return f"{member.name} -> {member.signature.rpartition(' -> ')[2]}"
-    arguments = member.signature.partition("(")[2].rpartition(")")[0]
-    return f"{member.name}({_names(arguments)})"
-
-
-def _names(arguments: str) -> str:
-    """Return the names of arguments without their types and defaults."""
-    given = ast.parse(f"def f({arguments}): ...").body[0].args  # type: ignore[attr-defined]
-    names = [argument.arg for argument in [*given.posonlyargs, *given.args]]
-    names = names[1:] if names[:1] in (["self"], ["cls"]) else names
-    starred = [f"*{given.vararg.arg}"] if given.vararg else ["*"] if given.kwonlyargs else []
-    names += [*starred, *(argument.arg for argument in given.kwonlyargs)]
-    return ", ".join(names + ([f"**{given.kwarg.arg}"] if given.kwarg else []))
+    head = " ".join(member.signature.removeprefix("def ").split())
+    return re.sub(r"\((self|cls)(, )?", "(", head).replace("( ", "(").replace(", )", ")")
 
 
 def _about(member: Member) -> str:
-    text = member.doc.partition(" Args: ")[0].partition(" Raises: ")[0]
-    return f"To be written by the plugin. {text}" if member.kind == "abstract" else text
+    return ("To be written by the plugin. " if member.kind == "abstract" else "") + inline(member.doc)
 
 
 def _constant(public: ModuleType, name: str) -> str:
@@ -126,4 +117,4 @@ def _constant(public: ModuleType, name: str) -> str:
     importlib.import_module(module)
     found = constant(module, name)
     shown = found.signature if len(found.signature) < 120 else found.signature.partition(" = ")[0]
-    return "\n".join([f"#### {name}\n", fenced(shown, "python"), f"{found.doc}\n"])
+    return "\n".join([f"#### {name}\n", fenced(shown, "python"), described(found.doc)])

@@ -58,7 +58,7 @@ def text_of(value: Any) -> str:
 def _members(lines: list[str], body: list[ast.stmt]) -> Iterator[Member]:
     for number, node in enumerate(body):
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            yield Member(node.name, _kind(node), _head(lines, node), " ".join((ast.get_docstring(node) or "").split()))
+            yield Member(node.name, _kind(node), _head(lines, node), ast.get_docstring(node) or "")
         elif isinstance(node, (ast.AnnAssign, ast.Assign)):
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
             if isinstance(target, ast.Name) and not target.id.startswith("_"):
