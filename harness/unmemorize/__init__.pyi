@@ -8,7 +8,7 @@ from .api import (
     run as run,
 )
 from .contracts.config import StrictConfig as StrictConfig
-from .contracts.context import Context as Context, Progress as Progress
+from .contracts.context import Context as Context, MethodReport as MethodReport, Progress as Progress
 from .contracts.cost import Cost as Cost
 from .contracts.executor import ExecutorFactory as ExecutorFactory
 from .contracts.hookspecs import CellEvent as CellEvent, hookimpl as hookimpl

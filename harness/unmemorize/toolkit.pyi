@@ -54,6 +54,5 @@ from .unlearning.subnet import SubnetConfig as SubnetConfig, learn_mask as learn
 from .unlearning.weights import (
     gradient_cost as gradient_cost,
     mlp_gradients as mlp_gradients,
-    offload_device as offload_device,
     put_back as put_back,
 )

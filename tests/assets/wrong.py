@@ -180,7 +180,7 @@ class Idle(Mute):
     def apply(self, testbed, context):
         """Set a processor that does nothing."""
         super().apply(testbed, context)
-        testbed.decoding = (Same(),)
+        context.report.decoding = (Same(),)
 
 
 class Destroys(Nudge):
@@ -349,7 +349,7 @@ class NotesTensors(Nudge):
     def apply(self, testbed, context):
         """Note a tensor."""
         super().apply(testbed, context)
-        context.notes["lengths"] = testbed.forget.lengths
+        context.report.notes["lengths"] = testbed.forget.lengths
 
 
 class RunsForItsCost(Nudge):

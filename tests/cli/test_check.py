@@ -43,7 +43,7 @@ def test_a_broken_rule_is_explained_and_ends_with_status_1(run_command: Command,
     assert result.exit_code == 1
     assert lines_of(result)["recordable_notes"] == "failed"
     assert (
-        "      seen:     gpt2: `context.notes` cannot be written as JSON: Object of type Tensor is not JSON "
+        "      seen:     gpt2: `context.report.notes` cannot be written as JSON: Object of type Tensor is not JSON "
         "serializable\n"
         "      expected: numbers, texts, lists and tables of these\n"
         "      fix:      convert with float(...), int(...) or .tolist()\n"

@@ -64,11 +64,10 @@ def test_a_method_that_does_not_say_has_no_estimate(testbed: Testbed) -> None:
 
 def test_a_probe_leaves_the_model_as_it_was_and_finds_positive_rates(testbed: Testbed) -> None:
     before = {name: value.clone() for name, value in testbed.model.state_dict().items()}
-    rates = probe(testbed)
+    rates = probe(testbed, Context())
     assert all(rate > 0 for rate in rates)
     for checkpointing in (False, True):
-        testbed.checkpointing = checkpointing
-        assert activation_bytes(testbed, training=True) > 0
+        assert activation_bytes(testbed, Context(checkpointing=checkpointing), training=True) > 0
     assert all(torch.equal(value, before[name]) for name, value in testbed.model.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in testbed.model.parameters())
     assert all("forward" not in module.__dict__ for module in testbed.model.modules())
@@ -76,10 +75,9 @@ def test_a_probe_leaves_the_model_as_it_was_and_finds_positive_rates(testbed: Te
 
 def test_activations_are_what_autograd_keeps(testbed: Testbed) -> None:
     width, neurons, layers = 16, testbed.mlps[0].neurons, len(testbed.mlps)
-    few, all_of_them = (activation_bytes(testbed, training=training) for training in (False, True))
+    few, all_of_them = (activation_bytes(testbed, Context(), training=training) for training in (False, True))
     assert 4 * layers * (width + 2 * neurons) < few <= all_of_them
-    testbed.checkpointing = True
-    assert activation_bytes(testbed, training=True) < all_of_them
+    assert activation_bytes(testbed, Context(checkpointing=True), training=True) < all_of_them
 
 
 def test_an_estimate_without_a_forget_set_takes_another_one(testbed: Testbed) -> None:
@@ -93,9 +91,10 @@ def test_an_estimate_without_a_forget_set_takes_another_one(testbed: Testbed) ->
 
 def test_held_tokens_become_activations_and_bounded_logits(testbed: Testbed, monkeypatch: pytest.MonkeyPatch) -> None:
     cost = Cost(held_tokens=10, device_bytes=1000, cpu_bytes=7)
-    assert needed(testbed, cost, activations=3.0)[:2] == (1000 + 30 + 16 * 10 * 29, 7)
+    here = Context()
+    assert needed(testbed, cost, here, activations=3.0)[:2] == (1000 + 30 + 16 * 10 * 29, 7)
     monkeypatch.setattr(estimate, "LOGITS_AT_ONCE", 29)
-    assert needed(testbed, cost, activations=3.0).device == 1000 + 30 + 16 * 29
+    assert needed(testbed, cost, here, activations=3.0).device == 1000 + 30 + 16 * 29
 
 
 def test_the_cpu_holds_what_both_need() -> None:
@@ -115,12 +114,17 @@ def test_an_accelerator_and_main_memory_are_told_apart() -> None:
 
 def test_advice_names_the_switches_that_are_still_off(testbed: Testbed) -> None:
     on_gpu = Need(device=100.0, cpu=0.0, free_device=1, free_cpu=1, on_cpu=False)
-    cost = Cost(device_bytes=10, advice="set fewer steps")
-    assert advice_for(testbed, cost, on_gpu) == (
+    cost = Cost(device_bytes=10, offloadable_bytes=10, advice="set fewer steps")
+    assert advice_for(cost, on_gpu, Context()) == (
         "set fewer steps; or set run.checkpointing=true; or set run.offload=true"
     )
-    testbed.checkpointing = testbed.offload = True
-    assert advice_for(testbed, cost, on_gpu) == "set fewer steps"
+    assert advice_for(cost, on_gpu, Context(checkpointing=True, offload=True)) == "set fewer steps"
+
+
+def test_what_is_kept_goes_where_the_switches_say(testbed: Testbed) -> None:
+    cost, layers = Cost(block_bytes=1200.0, offloadable_bytes=50.0), len(testbed.mlps)
+    assert needed(testbed, cost, Context())[:2] == (1250, 0)
+    assert needed(testbed, cost, Context(checkpointing=True, offload=True))[:2] == (1200 / layers, 50)
 
 
 def test_free_memory_is_what_the_group_of_processes_may_still_have(

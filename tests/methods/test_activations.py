@@ -51,7 +51,7 @@ def test_global_scope_takes_the_share_over_all_layers(testbed: Testbed) -> None:
     removed = top_by_sort(scores, int(0.05 * scores.numel()))
     seen = [[bool((outgoing(testbed, layer, n) == 0).all()) for n in range(scores.shape[1])] for layer in range(2)]
     assert seen == removed.tolist()
-    assert context.notes["selected_neurons"] == int(removed.sum())
+    assert context.report.notes["selected_neurons"] == int(removed.sum())
 
 
 def test_batches_do_not_change_the_attribution(testbed: Testbed) -> None:

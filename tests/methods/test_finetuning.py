@@ -46,8 +46,8 @@ def test_one_step_is_one_step_of_descent_on_every_row_of_its_sets(
     method(epochs=1, batch_size=len(rows), learning_rate=0.1, optimizer="SGD").apply(with_clean, context)
     for (name, mine), theirs in zip(with_clean.model.named_parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(mine.detach(), theirs.detach(), atol=1e-5, rtol=0, msg=name)
-    assert context.seconds["train"] > 0
-    assert context.notes["steps"] == 1
+    assert context.report.seconds["train"] > 0
+    assert context.report.notes["steps"] == 1
 
 
 @each_method
@@ -76,7 +76,7 @@ def test_it_learns_its_rows_and_the_curve_has_a_point_for_each_epoch(
     method(epochs=10, learning_rate=3e-3).apply(with_clean, context)
     after = [float(row_loss(with_clean.model, row).detach()) for row, _ in rows]
     assert all(now < then for now, then in zip(after, before, strict=True))
-    assert [point["epoch"] for point in context.curve] == list(range(1, 11))
+    assert [point["epoch"] for point in context.report.curve] == list(range(1, 11))
     assert len(measured) == 10
 
 
@@ -112,4 +112,4 @@ def test_half_precision_learns_too(with_clean: Testbed) -> None:
     context = Context()
     Clean(epochs=3, learning_rate=1e-2).apply(with_clean, context)
     assert with_clean.model.dtype == torch.bfloat16
-    assert 0 < context.notes["final_loss"] < 10
+    assert 0 < context.report.notes["final_loss"] < 10

@@ -119,8 +119,8 @@ def test_removed_weights_are_zero_and_all_others_as_before(testbed: Testbed) -> 
     for name, mask in edits.items():
         assert torch.equal(mask, masks[name]) if name in masks else not mask.any()
         assert (weights[name][mask] == 0).all() if name in masks else True
-    assert context.notes["selected_weights"] == int(0.03 * units(testbed))
-    assert context.notes["weights_without_gain"] == 0
+    assert context.report.notes["selected_weights"] == int(0.03 * units(testbed))
+    assert context.report.notes["weights_without_gain"] == 0
 
 
 def test_only_weights_with_a_gain_are_removed_and_the_rest_is_reported(testbed: Testbed) -> None:
@@ -128,7 +128,7 @@ def test_only_weights_with_a_gain_are_removed_and_the_rest_is_reported(testbed: 
     masks = Greedy(ratio=1.0, steps=2).masks(testbed, context)
     removed = sum(int(mask.sum()) for mask in masks.values())
     assert 0.3 * units(testbed) < removed < 0.95 * units(testbed)
-    assert context.notes["weights_without_gain"] == units(testbed) - removed
+    assert context.report.notes["weights_without_gain"] == units(testbed) - removed
 
 
 def test_the_weights_are_shared_out_evenly_and_no_step_is_empty() -> None:

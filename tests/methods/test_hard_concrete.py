@@ -70,14 +70,14 @@ def test_it_stops_once_enough_gates_have_shut(planted: Testbed) -> None:
     context = Context()
     scores = HardConcrete(sparsity=0.8).attribute(planted, context)
     assert float((scores < 0.5).float().mean()) >= 0.8
-    assert context.notes["steps"] < 200
+    assert context.report.notes["steps"] < 200
 
 
 @pytest.mark.parametrize("ratio", [0.01, 0.05, 0.1, 0.2])
 def test_gates_separate_so_that_no_tie_decides(planted: Testbed, ratio: float) -> None:
     context = Context()
     HardConcrete(ratio=ratio).apply(planted, context)
-    assert "tie-broken" not in context.flags
+    assert "tie-broken" not in context.report.flags
 
 
 def test_neurons_of_the_memorized_rows_are_others_than_those_of_regular_rows(planted: Testbed) -> None:

@@ -168,7 +168,7 @@ def test_a_few_positions_of_a_few_sequences_cost_less_and_are_flagged(testbed: T
     context = Context()
     method = IntegratedGradients(steps=2, positions=2, samples=3)
     few = method.attribute(testbed, context)
-    assert context.flags == {"approximate-attribution"}
+    assert context.report.flags == {"approximate-attribution"}
     whole = Context()
     every = IntegratedGradients(steps=2).attribute(testbed, whole)
     assert not whole.flags

@@ -20,7 +20,7 @@ def test_the_share_of_every_matrix_is_zero_and_nothing_else_changed(testbed: Tes
     for name, mask in edits.items():
         assert int(mask.sum()) == (int(0.1 * mask.numel()) if name in weights else 0), name
         assert (weights[name][mask] == 0).all() if name in weights else True
-    assert context.notes["selected_weights"] == sum(int(mask.sum()) for mask in edits.values())
+    assert context.report.notes["selected_weights"] == sum(int(mask.sum()) for mask in edits.values())
 
 
 def test_every_weight_is_as_likely_as_any_other(testbed: Testbed) -> None:

@@ -47,7 +47,7 @@ def after(testbed: Testbed, method: Method, seed: int) -> tuple[State, int]:
     method.apply(testbed, context)
     reached = state(testbed)
     reference.restore()
-    return reached, context.notes["selected_weights"]
+    return reached, context.report.notes["selected_weights"]
 
 
 def mean(states: list[State]) -> State:

@@ -57,17 +57,17 @@ def test_it_stops_once_enough_coefficients_have_fallen(planted: Testbed) -> None
     context = Context()
     scores = Slimming(sparsity=0.8).attribute(planted, context)
     assert float((scores < 0.5).float().mean()) >= 0.8
-    assert context.notes["steps"] < 200
+    assert context.report.notes["steps"] < 200
     fewer = Context()
     Slimming(sparsity=0.4).attribute(planted, fewer)
-    assert fewer.notes["steps"] < context.notes["steps"]
+    assert fewer.report.notes["steps"] < context.report.notes["steps"]
 
 
 @pytest.mark.parametrize("ratio", [0.01, 0.05, 0.1, 0.2])
 def test_coefficients_separate_so_that_no_tie_decides(planted: Testbed, ratio: float) -> None:
     context = Context()
     Slimming(ratio=ratio).apply(planted, context)
-    assert "tie-broken" not in context.flags
+    assert "tie-broken" not in context.report.flags
 
 
 def test_neurons_of_the_memorized_rows_are_others_than_those_of_regular_rows(planted: Testbed) -> None:

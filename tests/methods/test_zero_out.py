@@ -88,14 +88,14 @@ def test_taylor_is_minus_activation_times_gradient(testbed: Testbed) -> None:
     context = Context()
     scores = ZeroOut(estimator="taylor", batch_size=4).attribute(testbed, context)
     assert close(scores, expected)
-    assert context.flags == {"approximate-attribution"}
+    assert context.report.flags == {"approximate-attribution"}
     assert not close(scores, by_definition(testbed, "suffix"))
 
 
 def test_the_exact_estimator_is_not_flagged(testbed: Testbed) -> None:
     context = Context()
     ZeroOut(ratio=0.1).apply(testbed, context)
-    assert context.flags == set()
+    assert context.report.flags == set()
 
 
 def test_batches_do_not_change_the_attribution(testbed: Testbed) -> None:

@@ -91,7 +91,7 @@ def test_a_rule_that_cannot_be_checked_is_broken(wrong: ModuleType) -> None:
 
         def apply(self, testbed: object, context: object) -> None:
             super().apply(testbed, context)
-            testbed.decoding = (Scores(),)  # type: ignore[attr-defined]
+            context.report.decoding = (Scores(),)  # type: ignore[attr-defined]
 
     report = check(Explodes, architectures=["gpt2"])
     assert "changes_something" in report.rules("failed")

@@ -85,7 +85,7 @@ def test_an_author_runs_it_with_pytest(tmp_path: Path) -> None:
     assert "1 xfailed, 1 warning" in output
     assert (
         "What it notes, flags and times can be written into a record.\n\n"
-        "`context.notes` cannot be written as JSON: Object of type Tensor is not JSON serializable\n"
+        "`context.report.notes` cannot be written as JSON: Object of type Tensor is not JSON serializable\n"
         "  expected: numbers, texts, lists and tables of these\n"
         "  fix: convert with float(...), int(...) or .tolist()\n"
     ) in output

@@ -199,7 +199,7 @@ def test_it_can_be_trained_again_under_a_regularizer(make: Make) -> None:
     again = provider.train(testbed, Plain(), context)
     for name, value in again.state_dict().items():
         assert torch.equal(value, testbed.model.state_dict()[name])
-    epochs = [point["epoch"] for point in context.curve]
+    epochs = [point["epoch"] for point in context.report.curve]
     assert len(epochs) == 10, "a bounded number of measurements"
     assert epochs[-1] == 23
 

@@ -65,9 +65,9 @@ def test_it_trains_on_its_sequences_and_reports(testbed: Testbed) -> None:
     context = Context(measure=lambda _: {"x": 1.0})
     OnRetain(epochs=8).apply(testbed, context)
     assert sequence_losses(testbed.model, testbed.retain).mean() < before - 0.1
-    assert [point["epoch"] for point in context.curve] == [float(n) for n in range(1, 9)]
-    assert set(context.seconds) == {"train"}
-    assert (context.notes["steps"], context.notes["epochs"]) == (16, 8)
+    assert [point["epoch"] for point in context.report.curve] == [float(n) for n in range(1, 9)]
+    assert set(context.report.seconds) == {"train"}
+    assert (context.report.notes["steps"], context.report.notes["epochs"]) == (16, 8)
     assert not testbed.model.training
 
 
@@ -129,12 +129,12 @@ def test_a_fine_tuning_may_have_an_objective_of_its_own_and_end_when_it_says(tes
     context = Context()
     Ascent(epochs=9).apply(testbed, context)
     assert sequence_losses(testbed.model, testbed.forget).mean() > before
-    assert context.notes["epochs"] == 2
-    assert context.notes["stopped_early"] is True
-    assert context.notes["final_loss"] < 0
+    assert context.report.notes["epochs"] == 2
+    assert context.report.notes["stopped_early"] is True
+    assert context.report.notes["final_loss"] < 0
 
 
 def test_without_an_objective_of_its_own_no_end_is_early(testbed: Testbed) -> None:
     context = Context()
     OnRetain(epochs=2).apply(testbed, context)
-    assert "stopped_early" not in context.notes
+    assert "stopped_early" not in context.report.notes

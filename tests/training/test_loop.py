@@ -136,7 +136,7 @@ def test_the_time_of_measuring_is_not_counted(model: Model, rows: Sequences) -> 
 
     context, begin = Context(measure=slow), time.perf_counter()
     report = train(model, rows, TrainingRecipe(epochs=3), context, on_epoch=context.curve_point)
-    assert [point["epoch"] for point in context.curve] == [1, 2, 3]
+    assert [point["epoch"] for point in context.report.curve] == [1, 2, 3]
     assert 0 < report.seconds < time.perf_counter() - begin - 3 * 0.1
 
 

@@ -158,7 +158,7 @@ def test_apply_trains_again_and_is_charged(model: PreTrainedModel, rows: Sequenc
     plain = Plain()
     plain.apply(Testbed("t", model, rows), context)
     assert called == [plain]
-    assert set(context.seconds) == {"train"}
+    assert set(context.report.seconds) == {"train"}
 
 
 def test_apply_without_a_way_to_train_says_so(model: PreTrainedModel, rows: Sequences) -> None:

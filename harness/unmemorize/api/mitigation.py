@@ -161,11 +161,12 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     testbed = _own_testbed(model, sets, tokenizer, (prompt, suffix))
     testbed.mlps = find_mlps(model, registry)
     measured = _metrics(registry, metrics)
-    surroundings = Surroundings(str(testbed.device), deadline, cache_folder(), progress or Silent())
-    context = surroundings.context(seed, deadline)
     try:
         with evaluation_mode(model) as recomputed:
-            testbed.checkpointing, testbed.offload = checkpointing or recomputed, offload
+            recompute = checkpointing or recomputed
+            device, shown = str(testbed.device), progress or Silent()
+            surroundings = Surroundings(device, deadline, cache_folder(), shown, recompute, offload)
+            context = surroundings.context(seed, deadline)
             bench = Bench(testbed, measured, _headline(measured))
             before = bench.measure(context)
             outcome = act(bench, acting, context)
@@ -190,19 +191,19 @@ def _mitigation(bench: Bench, method: Method, before: Any, outcome: Outcome) -> 
         method=method.name,
         config=method.config.model_dump(mode="json"),
         values=list(joined(joined(before, before), outcome.after).values()),
-        seconds=outcome.context.seconds,
+        seconds=outcome.report.seconds,
         total_seconds=outcome.total_seconds,
         peak_memory=outcome.memory.peak,
         edited=outcome.changes.edited,
         parameters=outcome.changes.parameters,
-        flags=sorted(outcome.context.flags),
-        notes=outcome.context.notes,
-        curve=outcome.context.curve,
+        flags=sorted(outcome.report.flags),
+        notes=outcome.report.notes,
+        curve=outcome.report.curve,
         seed=0,
         origin={},
         edits=edits_of(model, bench.reference.original),
-        decoding=outcome.testbed.decoding,
-        environment=environment(outcome.context.device),
+        decoding=outcome.report.decoding,
+        environment=environment(str(bench.testbed.device)),
     )
 
 

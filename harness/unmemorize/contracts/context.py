@@ -1,4 +1,4 @@
-"""What a method is given beside its testbed: randomness, time, progress, and work shared between cells."""
+"""What a method is given beside its testbed (randomness, time, progress, shared work), and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from unmemorize.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from unmemorize.contracts.method import Method
@@ -47,8 +48,32 @@ def derived_seed(seed: int, *labels: object) -> int:
 
 
 @dataclass(slots=True)
+class MethodReport:
+    """What a method leaves behind beside the edited model; it becomes part of the record."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds charged so far, by phase."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """JSON-ready facts about what was done (ties, steps, sizes)."""
+    flags: set[str] = field(default_factory=set)
+    """Flags that the board shows on the row (`approximate-attribution`)."""
+    curve: list[dict[str, float]] = field(default_factory=list)
+    """Headline metrics after each epoch."""
+    decoding: tuple[Any, ...] = ()
+    """Logits processors of a decode-time method: metrics then go through them."""
+    paused: float = 0.0
+    """Seconds spent on measuring, which are not charged."""
+    reused: float = 0.0
+    """Seconds charged for shared work that another cell did."""
+
+    def charge(self, phase: Phase, seconds: float) -> None:
+        """Add seconds to a phase."""
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+
+
+@dataclass(slots=True)
 class Context:
-    """Everything that a provider or a method may use beside its own data.
+    """What a provider or a method is given beside its data; what it leaves goes into `report`.
 
     `Context(seed=0)` is enough in tests and notebooks.
     """
@@ -63,6 +88,13 @@ class Context:
     """A folder that outlives the run, or none."""
     device: str = "cpu"
     """The device that models run on."""
+    checkpointing: bool = False
+    """Whether blocks recompute their activations in backward passes while a method acts: less memory, more time.
+
+    Hooks of a method must then stay until its backward pass has ended.
+    """
+    offload: bool = False
+    """Whether scores, masks and copies of weights are kept in main memory instead of beside the weights."""
     synchronize: Callable[[], None] = lambda: None
     """Waits for the device, so that seconds are true."""
     measure: Callable[[PreTrainedModel | None], dict[str, float]] | None = None
@@ -71,20 +103,10 @@ class Context:
     """Trains the testbed's model from scratch under a regularizer; none where that makes no sense."""
     shared_work: dict[Hashable, tuple[Any, float]] = field(default_factory=dict)
     """What `shared` has computed on this testbed, and in how many seconds."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Seconds charged so far, by phase."""
-    curve: list[dict[str, float]] = field(default_factory=list)
-    """Headline metrics after each epoch."""
-    notes: dict[str, Any] = field(default_factory=dict)
-    """JSON-ready facts that the method reports about what it did (ties, steps, sizes)."""
-    flags: set[str] = field(default_factory=set)
-    """Flags that the board shows on the row (`approximate-attribution`)."""
     started: float = field(default_factory=time.perf_counter)
     """When the method started, on the clock of `time.perf_counter`."""
-    paused: float = 0.0
-    """Seconds spent on measuring, which are not charged."""
-    charged: float = 0.0
-    """Seconds charged for shared work that another cell did."""
+    report: MethodReport = field(default_factory=MethodReport)
+    """What the method leaves behind."""
 
     def generator(self, *labels: object, device: str = "cpu") -> torch.Generator:
         """Return a fresh random generator that depends on the cell's seed and the labels."""
@@ -96,32 +118,37 @@ class Context:
     def timed(self, phase: Phase) -> Iterator[None]:
         """Charge what happens inside to `phase`, waiting for the device at both ends; measuring is not charged."""
         self.synchronize()
-        begin, paused = time.perf_counter(), self.paused
+        begin, paused = time.perf_counter(), self.report.paused
         try:
             yield
         finally:
             self.synchronize()
-            spent = time.perf_counter() - begin - (self.paused - paused)
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
+            self.report.charge(phase, time.perf_counter() - begin - (self.report.paused - paused))
 
     def shared(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Return `compute()`, done once per testbed for each key; every user is charged its full seconds.
 
         Only the latest value is kept, so that memory does not grow with the grid.
         """
+        report = self.report
         if key not in self.shared_work:
-            begin, flags = self.seconds.get("attribute", 0.0), set(self.flags)
+            begin, flags = report.seconds.get("attribute", 0.0), set(report.flags)
             with self.timed("attribute"):
                 value = compute()
             self.shared_work.clear()
-            extra_flags = self.flags - flags
-            self.shared_work[key] = ((value, extra_flags), self.seconds["attribute"] - begin)
+            self.shared_work[key] = ((value, report.flags - flags), report.seconds["attribute"] - begin)
             return value
         (value, extra_flags), spent = self.shared_work[key]
-        self.flags |= extra_flags
-        self.seconds["attribute"] = self.seconds.get("attribute", 0.0) + spent
-        self.charged += spent
+        report.flags |= extra_flags
+        report.charge("attribute", spent)
+        report.reused += spent
         return value
+
+    def place_of(self, weight: Tensor) -> torch.device:
+        """Return where to keep scores, masks and copies of a weight: beside it, or in main memory under `offload`."""
+        import torch
+
+        return torch.device("cpu") if self.offload else weight.device
 
     def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
         """Yield `items` while showing progress and keeping the deadline.
@@ -143,7 +170,7 @@ class Context:
 
     def elapsed(self) -> float:
         """Return the seconds since the method started, without those spent on measuring."""
-        return time.perf_counter() - self.started - self.paused
+        return time.perf_counter() - self.started - self.report.paused
 
     def curve_point(self, epoch: int, model: PreTrainedModel | None = None) -> None:
         """Measure the headline metrics after an epoch and add them to the curve, off the clock.
@@ -156,5 +183,5 @@ class Context:
             return
         self.synchronize()
         begin = time.perf_counter()
-        self.curve.append({"epoch": float(epoch), **self.measure(model)})
-        self.paused += time.perf_counter() - begin
+        self.report.curve.append({"epoch": float(epoch), **self.measure(model)})
+        self.report.paused += time.perf_counter() - begin

@@ -27,8 +27,12 @@ class Cost:
     """Tokens of the largest pass whose activations wait for a backward pass; a probe says what one takes."""
     device_bytes: float = 0.0
     """Peak beside the weights of the model, beyond the model itself and what `held_tokens` take."""
+    block_bytes: float = 0.0
+    """Peak of what hooks keep for a backward pass in all blocks together; where blocks are recomputed, one holds it."""
+    offloadable_bytes: float = 0.0
+    """Peak of the scores, masks and copies of weights that are kept at `context.place_of(weight)`."""
     cpu_bytes: float = 0.0
-    """Peak in main memory, beyond that."""
+    """Peak in main memory, wherever the model is."""
     advice: str = ""
     """What to set where that takes too long or does not fit."""
 

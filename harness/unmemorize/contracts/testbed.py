@@ -263,15 +263,8 @@ class Testbed:
     """What the tokens stand for."""
     mlps: tuple[MLP, ...] = ()
     """Where the MLPs are; the core fills this in from the layout of the model's type."""
-    checkpointing: bool = False
-    """Whether blocks recompute their activations in backward passes while a method acts: less memory, more time.
-
-    Hooks of a method must then stay until its backward pass has ended.
-    """
-    offload: bool = False
-    """Whether scores, masks and copies of weights wait in main memory instead of beside the weights they are about."""
     decoding: tuple[Any, ...] = ()
-    """Logits processors of an active decode-time method; metrics then go through generation."""
+    """Logits processors of a decode-time method that is measured; the core fills this in from what the method left."""
     facts: dict[str, Any] = field(default_factory=dict)
     """JSON-ready facts about how this testbed came to be (training seconds, epochs, sizes)."""
 

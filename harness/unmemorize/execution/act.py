@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from unmemorize.contracts.context import Context, derived_seed
+from unmemorize.contracts.context import Context, MethodReport, derived_seed
 from unmemorize.editing.checkpointing import checkpointed_blocks
 from unmemorize.editing.edits import gradients_of
 from unmemorize.errors import DivergedError, NoOpError, StateDictError
@@ -39,7 +39,7 @@ class Outcome(NamedTuple):
     testbed: Testbed
     """All of its data, and the model and the decoding that the method left."""
     after: dict[Slot, Measured]
-    context: Context
+    report: MethodReport
     total_seconds: float
     memory: MemoryPeak
     changes: Changes
@@ -84,7 +84,7 @@ class Bench:
         """Restore the testbed's model: weights, modules, hooks, modes and config, whatever was done to them."""
         self.reference.restore()
 
-    def check_fits(self, method: Method, view: Testbed) -> None:
+    def check_fits(self, method: Method, view: Testbed, context: Context) -> None:
         """Refuse what cannot fit before anything is spent, as far as the method says what it needs.
 
         Raises:
@@ -95,10 +95,10 @@ class Bench:
             return
         training = cost.training_tokens > 0
         if cost.held_tokens and training not in self._activations:
-            self._activations[training] = activation_bytes(self.testbed, training=training)
-        need = needed(self.testbed, cost, self._activations.get(training, 0.0))
+            self._activations[training] = activation_bytes(self.testbed, context, training=training)
+        need = needed(self.testbed, cost, context, self._activations.get(training, 0.0))
         if not need.fits:
-            raise Skipped(need.reason(advice_for(self.testbed, cost, need)))
+            raise Skipped(need.reason(advice_for(cost, need, context)))
 
     def warm_up(self) -> None:
         """Run one forward and backward pass that nobody times: the first one pays for kernels and buffers.
@@ -137,15 +137,15 @@ def act(bench: Bench, method: Method, context: Context, provider: ModelProvider 
     if reason is not None:
         raise Skipped(reason)
     view = testbed.shown_to(method.name, method.needs)
-    bench.check_fits(method, view)
+    bench.check_fits(method, view, context)
     bench.warm_up()
     given = _given(bench, view, method, context, provider)
     try:
-        with memory_peak(given.device) as memory, isolated(given.seed), _checkpointed(testbed, method):
+        with memory_peak(given.device) as memory, isolated(given.seed), _checkpointed(testbed, method, context):
             total = _timed_apply(method, view, given)
-        changes = _checked(bench.reference, method, view)
-        whole = _whole(testbed, view)
-        return Outcome(whole, bench.measure(context, whole), given, total, memory, changes)
+        changes = _checked(bench.reference, method, view, given.report)
+        whole = _whole(testbed, view, given.report)
+        return Outcome(whole, bench.measure(context, whole), given.report, total, memory, changes)
     except BaseException:
         bench.put_back()
         raise
@@ -158,16 +158,15 @@ def _given(bench: Bench, view: Testbed, method: Method, context: Context, provid
         seed=derived_seed(context.seed, method.name),
         synchronize=lambda: synchronize(context.device),
         shared_work=bench.shared_work,
+        report=MethodReport(),
     )
 
     def train_again(regularizer: Method) -> None:
         assert provider is not None
-        again = dataclasses.replace(given, seed=context.seed)
-        view.model = provider.train(bench.testbed, regularizer, again)
-        given.paused = again.paused
+        view.model = provider.train(bench.testbed, regularizer, dataclasses.replace(given, seed=context.seed))
 
     def measure(model: PreTrainedModel | None) -> dict[str, float]:
-        whole = _whole(bench.testbed, view)
+        whole = _whole(bench.testbed, view, given.report)
         return bench.headlines(whole if model is None else dataclasses.replace(whole, model=model))
 
     given.measure = measure
@@ -175,13 +174,13 @@ def _given(bench: Bench, view: Testbed, method: Method, context: Context, provid
     return given
 
 
-def _whole(testbed: Testbed, view: Testbed) -> Testbed:
-    return dataclasses.replace(testbed, model=view.model, decoding=view.decoding)
+def _whole(testbed: Testbed, view: Testbed, report: MethodReport) -> Testbed:
+    return dataclasses.replace(testbed, model=view.model, decoding=report.decoding)
 
 
-def _checkpointed(testbed: Testbed, method: Method) -> AbstractContextManager[None]:
-    """Let blocks be recomputed if the testbed says so; a model that is trained again is another."""
-    wanted = testbed.checkpointing and method.stage != "train"
+def _checkpointed(testbed: Testbed, method: Method, context: Context) -> AbstractContextManager[None]:
+    """Let blocks be recomputed if the context says so; a model that is trained again is another."""
+    wanted = context.checkpointing and method.stage != "train"
     return checkpointed_blocks(testbed.mlps if wanted else ())
 
 
@@ -191,13 +190,13 @@ def _timed_apply(method: Method, view: Testbed, context: Context) -> float:
     context.started = time.perf_counter()
     method.apply(view, context)
     context.synchronize()
-    own = sum(context.seconds.values()) - context.charged
-    rest = max(0.0, context.elapsed() - own)
-    context.seconds["prepare"] = context.seconds.get("prepare", 0.0) + rest
-    return sum(context.seconds.values())
+    report = context.report
+    own = sum(report.seconds.values()) - report.reused
+    report.charge("prepare", max(0.0, context.elapsed() - own))
+    return sum(report.seconds.values())
 
 
-def _checked(reference: Reference, method: Method, view: Testbed) -> Changes:
+def _checked(reference: Reference, method: Method, view: Testbed, report: MethodReport) -> Changes:
     """Return what changed, if the model is still of its kind, finite, and another than before."""
     different = reference.other_shape(view.model)
     if different:
@@ -209,6 +208,6 @@ def _checked(reference: Reference, method: Method, view: Testbed) -> Changes:
     if broken:
         raise DivergedError.left(method.name, broken)
     changes = reference.changes(view.model)
-    if changes.edited == 0 and not view.decoding:
+    if changes.edited == 0 and not report.decoding:
         raise NoOpError(method.name)
     return changes

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from unmemorize.contracts.context import Context
 from unmemorize.execution.memory import free_bytes
 from unmemorize.execution.probe import Rates, activation_bytes, probe
 from unmemorize.training.losses import LOGITS_AT_ONCE, vocabulary_of
@@ -65,13 +66,17 @@ class CostEstimate(NamedTuple):
     """What to set where that takes too long."""
 
 
-def estimate_cost(testbed: Testbed, method: Method, rates: Rates | None = None) -> CostEstimate | None:
+def estimate_cost(
+    testbed: Testbed, method: Method, rates: Rates | None = None, *, checkpointing: bool = False, offload: bool = False
+) -> CostEstimate | None:
     """Return the seconds and the memory that `method` would take on `testbed`, or None if it does not say its cost.
 
     Args:
         testbed: a loaded testbed; its model is left as it was.
         method: a method with its settings; `supports` must have answered that it can act.
-        rates: what `probe(testbed)` has found; by default it is probed now.
+        rates: what a probe of the testbed has found; by default it is probed now.
+        checkpointing: whether blocks recompute their activations in backward passes.
+        offload: whether scores, masks and copies of weights are kept in main memory.
 
     Cost: a forward pass and two backward passes over at most 512 tokens (4096 on an accelerator), three
     times each.
@@ -79,45 +84,48 @@ def estimate_cost(testbed: Testbed, method: Method, rates: Rates | None = None) 
     cost = method.cost(testbed.shown_to(method.name, method.needs))
     if cost is None:
         return None
-    need = needed(testbed, cost)
+    context = Context(checkpointing=checkpointing, offload=offload)
+    need = needed(testbed, cost, context)
     return CostEstimate(
-        seconds=_seconds(cost, rates or probe(testbed)),
+        seconds=_seconds(cost, rates or probe(testbed, context)),
         need=need,
-        reason=None if need.fits else need.reason(advice_for(testbed, cost, need)),
+        reason=None if need.fits else need.reason(advice_for(cost, need, context)),
         advice=cost.advice,
     )
 
 
-def needed(testbed: Testbed, cost: Cost, activations: float | None = None) -> Need:
+def needed(testbed: Testbed, cost: Cost, context: Context, activations: float | None = None) -> Need:
     """Return the memory that a declared cost comes to on this testbed, and what is free.
 
     Args:
         testbed: a loaded testbed.
         cost: what a method declares.
+        context: says whether blocks are recomputed, and what is offloaded.
         activations: what `activation_bytes` found, where that is known already.
     """
     held = 0.0
     if cost.held_tokens:
         logits = min(cost.held_tokens * vocabulary_of(testbed.model), LOGITS_AT_ONCE) * _LOGITS_BYTES
         training = cost.training_tokens > 0
-        each = activation_bytes(testbed, training=training) if activations is None else activations
+        each = activation_bytes(testbed, context, training=training) if activations is None else activations
         held = cost.held_tokens * each + logits
+    held += cost.block_bytes / (max(1, len(testbed.mlps)) if context.checkpointing else 1)
     devices = {parameter.device for parameter in testbed.model.parameters()}
     return Need(
-        device=cost.device_bytes + held,
-        cpu=cost.cpu_bytes,
+        device=cost.device_bytes + held + (0 if context.offload else cost.offloadable_bytes),
+        cpu=cost.cpu_bytes + (cost.offloadable_bytes if context.offload else 0),
         free_device=sum(free_bytes(device) for device in devices),
         free_cpu=free_bytes(torch.device("cpu")),
         on_cpu=all(device.type == "cpu" for device in devices),
     )
 
 
-def advice_for(testbed: Testbed, cost: Cost, need: Need) -> str:
+def advice_for(cost: Cost, need: Need, context: Context) -> str:
     """Return what would make a method fit: its own advice, and the switches of a run that are still off."""
     objectives = [cost.advice] if cost.advice else []
-    if not testbed.checkpointing and need.device > 2 * cost.device_bytes:
+    if not context.checkpointing and need.device > 2 * (cost.device_bytes + cost.offloadable_bytes):
         objectives.append("set run.checkpointing=true")
-    if not testbed.offload and not need.on_cpu:
+    if not context.offload and cost.offloadable_bytes and not need.on_cpu:
         objectives.append("set run.offload=true")
     return "; or ".join(objectives)
 

@@ -100,21 +100,21 @@ class Group:
         return self._record(cell, "done", bench, values=list(before.values()), parameters=parameters, edited=0)
 
     def _done(self, cell: Cell, bench: Bench, outcome: Outcome, before: dict[Slot, Value]) -> Record:
-        context = outcome.context
+        report = outcome.report
         return self._record(
             cell,
             "done",
             bench,
             values=list(joined(before, outcome.after).values()),
-            curve=context.curve,
-            seconds=context.seconds,
+            curve=report.curve,
+            seconds=report.seconds,
             total_seconds=outcome.total_seconds,
             peak_memory=outcome.memory.peak,
             extra_memory=outcome.memory.extra,
             parameters=outcome.changes.parameters,
             edited=outcome.changes.edited,
-            flags=sorted(context.flags),
-            notes=context.notes,
+            flags=sorted(report.flags),
+            notes=report.notes,
         )
 
     def _failed(self, cell: Cell, error: Exception, bench: Bench | None = None) -> Record:

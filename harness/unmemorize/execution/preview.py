@@ -46,11 +46,11 @@ def preview(cells: Sequence[Cell], registry: Registry, surroundings: Surrounding
             testbed = None  # the one before is let go before the next is loaded
             gc.collect()
             group, testbed = cell.group, _loaded(cell, registry, surroundings)
-            rates = None if testbed is None else probe(testbed)
+            rates = None if testbed is None else probe(testbed, surroundings.context(cell.seed))
         if testbed is None or rates is None:
             yield Preview(cell, None, "the testbed must be trained first: `unmemorize run` does it, and keeps it")
         else:
-            yield _previewed(cell, registry, testbed, rates)
+            yield _previewed(cell, registry, testbed, surroundings, rates)
 
 
 def _loaded(cell: Cell, registry: Registry, surroundings: Surroundings) -> Testbed | None:
@@ -61,13 +61,15 @@ def _loaded(cell: Cell, registry: Registry, surroundings: Surroundings) -> Testb
     return surroundings.load(provider, cell.testbed, cell.seed, registry)
 
 
-def _previewed(cell: Cell, registry: Registry, testbed: Testbed, rates: Rates) -> Preview:
+def _previewed(cell: Cell, registry: Registry, testbed: Testbed, surroundings: Surroundings, rates: Rates) -> Preview:
     method_class = registry.method(cell.method)
     method = method_class(method_class.Config(**cell.method_config))
     reason = method.supports(testbed)
     if reason is not None:
         return Preview(cell, None, f"skipped: {reason}")
-    estimate = estimate_cost(testbed, method, rates)
+    estimate = estimate_cost(
+        testbed, method, rates, checkpointing=surroundings.checkpointing, offload=surroundings.offload
+    )
     if estimate is None:
         return Preview(cell, None, "the method does not say what it costs")
     return Preview(cell, estimate, f"skipped: {estimate.reason}" if estimate.reason else "")

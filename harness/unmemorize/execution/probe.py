@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from unmemorize.contracts.context import Context
 from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.editing.checkpointing import checkpointed_blocks
 from unmemorize.editing.edits import gradients_of, matrices_of
@@ -33,7 +34,7 @@ class Rates(NamedTuple):
     multiplication: float
 
 
-def probe(testbed: Testbed) -> Rates:
+def probe(testbed: Testbed, context: Context) -> Rates:
     """Time one step of each kind, after a warm-up, on a few rows of the forget set. The model is left as it was.
 
     Memory: the activations of at most 512 tokens (4096 on an accelerator), and, where they fit, the gradients of all
@@ -53,7 +54,7 @@ def probe(testbed: Testbed) -> Rates:
 
         return step
 
-    with checkpointed_blocks(testbed.mlps if testbed.checkpointing else ()):
+    with checkpointed_blocks(testbed.mlps if context.checkpointing else ()):
         with torch.no_grad():
             forward = _seconds(lambda: sequence_losses(model, batch), device) / tokens
         limited = _seconds(backward(some), device) / tokens
@@ -88,13 +89,14 @@ def _some_weights(testbed: Testbed) -> list[nn.Parameter]:
     return [matrix.weight for matrix in matrices_of(testbed.mlps).values()] or [embedding.weight]
 
 
-def activation_bytes(testbed: Testbed, *, training: bool) -> float:
+def activation_bytes(testbed: Testbed, context: Context, *, training: bool) -> float:
     """Return the bytes that wait for a backward pass, for each token of a batch; one small forward pass finds them.
 
     With checkpointing these are one block's activations and the inputs of all blocks.
 
     Args:
         testbed: a loaded testbed; its model is left as it was.
+        context: says whether blocks are recomputed.
         training: whether all parameters take gradients, or those of the MLPs only.
     """
     batch = _filled(testbed).select(slice(0, 2)).cut()
@@ -113,7 +115,7 @@ def activation_bytes(testbed: Testbed, *, training: bool) -> float:
     with gradients_of(testbed.model, weights), torch.enable_grad(), watching:
         hidden = hidden_states(testbed.model, ids)
     each = sum(kept.values()) / ids.numel()
-    if not (testbed.checkpointing and testbed.mlps):
+    if not (context.checkpointing and testbed.mlps):
         return each
     layers = len(testbed.mlps)
     return each / layers + layers * hidden.shape[-1] * hidden.element_size()

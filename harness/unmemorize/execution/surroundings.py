@@ -28,9 +28,7 @@ class Surroundings:
     cache: Path | None = None
     progress: Progress = field(default_factory=Silent)
     checkpointing: bool = False
-    """Whether blocks are computed again in backward passes, also where the testbed does not ask for it."""
     offload: bool = False
-    """Whether scores, masks and copies of weights wait in main memory, also where the testbed does not ask for it."""
 
     def context(self, seed: int, deadline: float | None = None) -> Context:
         """Return the context of a provider or, with the seconds that it may take, of a method."""
@@ -40,15 +38,14 @@ class Surroundings:
             deadline=deadline,
             cache=self.cache,
             device=self.device,
+            checkpointing=self.checkpointing,
+            offload=self.offload,
             synchronize=lambda: synchronize(self.device),
         )
 
     def load(self, provider: ModelProvider, name: str, seed: int, registry: Registry) -> Testbed:
-        """Load a testbed, and tell it how to save memory here."""
-        testbed = load_testbed(provider, name, self.context(seed), registry)
-        testbed.checkpointing |= self.checkpointing
-        testbed.offload |= self.offload
-        return testbed
+        """Load a testbed here."""
+        return load_testbed(provider, name, self.context(seed), registry)
 
 
 def load_testbed(provider: ModelProvider, name: str, context: Context, registry: Registry) -> Testbed:

@@ -219,7 +219,7 @@ def _observed(method: Method, trial: Trial) -> Method:
         finally:
             trial.global_changes = snapshot.changes()
             trial.context = cast("WatchedContext", context)
-            trial.testbed = dataclasses.replace(testbed, model=view.model, decoding=view.decoding)
+            trial.testbed = dataclasses.replace(testbed, model=view.model, decoding=context.report.decoding)
             trial.model_after = ModelState.of(watch.retrained or view.model)
 
     vars(method)["apply"] = observed

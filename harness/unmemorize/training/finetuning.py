@@ -82,6 +82,6 @@ class FineTuning(Method):
                 mlps=testbed.mlps, on_epoch=context.curve_point, description=self.name,
                 stop_when=None if objective is None else lambda _: objective.done(),
             )  # fmt: skip
-        context.notes |= {"steps": report.steps, "epochs": report.epochs, "final_loss": report.final_loss}
+        context.report.notes |= {"steps": report.steps, "epochs": report.epochs, "final_loss": report.final_loss}
         if report.stopped_early:
-            context.notes["stopped_early"] = True
+            context.report.notes["stopped_early"] = True

@@ -281,12 +281,12 @@ class _Clock:
 
     def __init__(self, context: Context, before: float) -> None:
         self._context, self._before = context, before
-        self._begin, self._paused = time.perf_counter(), context.paused
+        self._begin, self._paused = time.perf_counter(), context.report.paused
 
     def seconds(self) -> float:
         """Return the seconds so far, the device's work included."""
         self._context.synchronize()
-        spent = time.perf_counter() - self._begin - (self._context.paused - self._paused)
+        spent = time.perf_counter() - self._begin - (self._context.report.paused - self._paused)
         return self._before + spent
 
 

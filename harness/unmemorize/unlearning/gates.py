@@ -33,6 +33,8 @@ _USUAL_GROWTH = 18.0
 """Logarithm of how much lambda usually grows until the gates have parted: 99 steps at growth 1.2."""
 _TIE_BREAK = 1e-4
 """Weight of a gate's mean over all steps in its score: below any difference that means something."""
+_GATED = 8
+"""Bytes that a gate adds to an activation: float32 copies before and after."""
 
 
 @contextmanager
@@ -81,15 +83,10 @@ def gate_cost(testbed: Testbed, config: _Batching) -> Cost:
     return Cost(
         backward_tokens=given.tokens,
         held_tokens=given.largest,
-        device_bytes=8 * size.neurons + gated_bytes(testbed, given.largest),
+        device_bytes=8 * size.neurons,
+        block_bytes=_GATED * given.largest * size.neurons,
         advice="set a smaller batch_size",
     )
-
-
-def gated_bytes(testbed: Testbed, tokens: int) -> float:
-    """Return the bytes that gates add to the activations of `tokens` tokens: float32 copies before and after."""
-    size = Sizes.of(testbed)
-    return 8 * tokens * size.neurons / (size.layers if testbed.checkpointing else 1)
 
 
 class GateConfig(NeuronConfig):
@@ -166,7 +163,7 @@ class GateUnlearning(NeuronUnlearning):
                 if step % _LOOK_EVERY == 0 and self._parted(parameter, loss, step):
                     break
                 strength *= self.config.growth
-        context.notes |= {"steps": step, "final_penalty": strength}
+        context.report.notes |= {"steps": step, "final_penalty": strength}
         return (self.openness(parameter) + _TIE_BREAK * passed / step).detach().cpu()
 
     def cost(self, testbed: Testbed) -> Cost:
@@ -178,7 +175,8 @@ class GateUnlearning(NeuronUnlearning):
             backward_tokens=given.tokens + steps * step,
             sweeps=30 * steps * size.neurons,
             held_tokens=max(given.largest, step),
-            device_bytes=24 * size.neurons + gated_bytes(testbed, max(given.largest, step)),
+            device_bytes=24 * size.neurons,
+            block_bytes=_GATED * max(given.largest, step) * size.neurons,
             advice="set a smaller batch_size (rows of a step), a faster growth, or fewer max_steps",
         )
 

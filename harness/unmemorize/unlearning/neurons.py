@@ -64,7 +64,7 @@ class NeuronUnlearning(Method):
             named = {f"layer {mlp.layer}": row for mlp, row in zip(testbed.mlps, scores, strict=True)}
             selection = select_top(named, self.config.ratio, self.config.scope)
             zero_neurons(testbed.mlps, torch.stack(list(selection.masks.values())))
-        context.notes["selected_neurons"] = selection.chosen
+        context.report.notes["selected_neurons"] = selection.chosen
         note_ties(context, selection.ties)
 
 
@@ -85,8 +85,8 @@ def missing_layout(testbed: Testbed) -> str | None:
 def note_ties(context: Context, ties: int) -> None:
     """Report ties that decided a selection."""
     if ties:
-        context.notes["ties_at_threshold"] = ties
-        context.flags.add("tie-broken")
+        context.report.notes["ties_at_threshold"] = ties
+        context.report.flags.add("tie-broken")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from unmemorize.editing.edits import matrices_of
 from unmemorize.editing.selection import count_for, kth_largest, select_top
 from unmemorize.unlearning.neurons import note_ties
 from unmemorize.unlearning.objective import LossWatch, Term, visit_objective_gradients
-from unmemorize.unlearning.weights import SELECTION_SWEEPS, WeightConfig, offload_device
+from unmemorize.unlearning.weights import SELECTION_SWEEPS, WeightConfig
 
 if TYPE_CHECKING:
     import torch
@@ -61,8 +61,8 @@ def learn_mask(testbed: Testbed, context: Context, config: SubnetConfig, epoch: 
         DivergedError: the objective is not finite.
         SelectionError: the ratio selects no weight of some matrix.
 
-    Memory: (b + 8) |P| bytes, b to a weight of the model (originals, scores, momentum), in main memory if the testbed
-    is to `offload`; the gradient of one matrix at a time; the activations of one batch.
+    Memory: (b + 8) |P| bytes, b to a weight of the model (originals, scores, momentum), in main memory under
+    `offload`; the gradient of one matrix at a time; the activations of one batch.
 
     Source: Ramanujan et al. 2020, section 3; Sakarvadia et al. 2025, algorithms 1 and 2. One k-th value per matrix and
     step replaces the sort; all terms of a step share one forward and backward pass.
@@ -70,7 +70,7 @@ def learn_mask(testbed: Testbed, context: Context, config: SubnetConfig, epoch: 
     generator = context.generator("mask scores")
     with context.timed("attribute"):
         scored = {
-            name: _Scored(testbed, matrix, generator, config) for name, matrix in matrices_of(testbed.mlps).items()
+            name: _Scored(context, matrix, generator, config) for name, matrix in matrices_of(testbed.mlps).items()
         }
         plan = (terms for _ in range(config.epochs) for terms in epoch(generator))
         watch = LossWatch("learning the mask")
@@ -100,8 +100,8 @@ def mask_cost(testbed: Testbed, steps: int, step_tokens: int) -> Cost:
         backward_tokens=steps * step_tokens,
         sweeps=_STEP_SWEEPS * steps * size.weights + SELECTION_SWEEPS * size.weights,
         held_tokens=step_tokens,
-        device_bytes=(size.weight_bytes + 12) * size.largest + (0 if testbed.offload else waiting),
-        cpu_bytes=waiting if testbed.offload else 0,
+        device_bytes=(size.weight_bytes + 12) * size.largest,
+        offloadable_bytes=waiting,
         advice="set fewer epochs",
     )
 
@@ -116,11 +116,11 @@ class _Scored:
     Memory: b + 8 bytes per weight (original, scores, momentum), b to a weight of the model.
     """
 
-    def __init__(self, testbed: Testbed, matrix: Matrix, generator: torch.Generator, config: SubnetConfig) -> None:
+    def __init__(self, context: Context, matrix: Matrix, generator: torch.Generator, config: SubnetConfig) -> None:
         import torch
 
         self._matrix = matrix
-        place = offload_device(testbed, matrix)
+        place = context.place_of(matrix.weight)
         self._original = matrix.weight.detach().to(place, copy=True)
         self._scores = _initial_scores(matrix, generator).to(place)
         self._optimizer = torch.optim.SGD(

@@ -22,7 +22,6 @@ from unmemorize.training.losses import Tokens, sequence_losses
 from unmemorize.unlearning.neurons import attribution_key, missing_layout, note_ties
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
@@ -60,7 +59,7 @@ class WeightRemoval(Method):
             masks = self.masks(testbed, context)
         with context.timed("edit"):
             zero_weights(testbed.mlps, masks)
-        context.notes["selected_weights"] = sum(int(mask.sum()) for mask in masks.values())
+        context.report.notes["selected_weights"] = sum(int(mask.sum()) for mask in masks.values())
 
 
 class WeightUnlearning(WeightRemoval):
@@ -89,15 +88,15 @@ def mlp_gradients(testbed: Testbed, sequences: Sequences, context: Context, conf
     """Return the gradient of the summed sequence losses with respect to every MLP matrix, in float32.
 
     g = sum over x in `sequences` of d l(x) / d w, l(x) = mean token cross-entropy of x.
-    Cost: one forward + backward pass. Memory: one float32 copy of the MLP weights (in main memory where the testbed is
-    to `offload`), the gradient of one matrix (each is added as soon as the backward pass has it) and the activations of
+    Cost: one forward + backward pass. Memory: one float32 copy of the MLP weights (in main memory under
+    `offload`), the gradient of one matrix (each is added as soon as the backward pass has it) and the activations of
     one batch.
     """
     import torch
 
     matrices = matrices_of(testbed.mlps)
     sums = {
-        name: torch.zeros_like(matrix.weight.detach(), dtype=torch.float32, device=offload_device(testbed, matrix))
+        name: torch.zeros_like(matrix.weight.detach(), dtype=torch.float32, device=context.place_of(matrix.weight))
         for name, matrix in matrices.items()
     }
 
@@ -127,20 +126,13 @@ def gradient_cost(testbed: Testbed, config: WeightConfig, *, ranked_together: bo
         backward_tokens=given.tokens,
         sweeps=SELECTION_SWEEPS * size.weights,
         held_tokens=given.largest,
-        device_bytes=8 * size.largest + (0 if testbed.offload else waiting),
-        cpu_bytes=waiting if testbed.offload else 0,
+        device_bytes=8 * size.largest,
+        offloadable_bytes=waiting,
     )
 
 
 SELECTION_SWEEPS = 12
 """Operations on each score when the top share is selected and set to zero."""
-
-
-def offload_device(testbed: Testbed, matrix: Matrix) -> torch.device:
-    """Return where scores, masks and copies of a matrix wait: beside it, or in main memory if the testbed offloads."""
-    import torch
-
-    return torch.device("cpu") if testbed.offload else matrix.weight.device
 
 
 @contextmanager

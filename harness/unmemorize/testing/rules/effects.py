@@ -149,7 +149,7 @@ def changes_something(case: MethodCase) -> Iterator[Finding]:
         yield from refused(trial)
     if stage != "decode" and trial.testbed.decoding:
         yield Finding(
-            f"it sets `testbed.decoding`, and its stage is {stage!r}",
+            f"it sets `context.report.decoding`, and its stage is {stage!r}",
             "the stage 'decode' for methods that act on the logits of every step",
             f'write `stage = "decode"` in {case.plugin.__name__}',
         )
@@ -158,15 +158,15 @@ def changes_something(case: MethodCase) -> Iterator[Finding]:
 def _changed_decoding(case: MethodCase, trial: Trial) -> Iterator[Finding]:
     if not trial.testbed.decoding:
         yield Finding(
-            "`apply` ended without setting `testbed.decoding`",
+            "`apply` ended without setting `context.report.decoding`",
             "a tuple of logits processors: the stage is 'decode'",
-            "write `testbed.decoding = (MyProcessor(...),)` in `apply`",
+            "write `context.report.decoding = (MyProcessor(...),)` in `apply`",
         )
         return
     plain, processed = (_says(testbed) for testbed in (case.testbed(), trial.testbed))
     if all(torch.equal(left, right) for left, right in zip(plain, processed, strict=True)):
         yield Finding(
-            "`testbed.decoding` changes no logit, neither while regurgitating the forget set nor on the hold-outs",
+            "`context.report.decoding` changes no logit, neither on the forget set nor on the hold-outs",
             "another distribution of the next token somewhere",
             "return the changed scores from the processor's `__call__`",
         )

@@ -176,18 +176,22 @@ def recordable_notes(case: MethodCase) -> Iterator[Finding]:
     """What it notes, flags and times can be written into a record."""
     context = case.trial().context
     try:
-        json.dumps(context.notes)
+        json.dumps(context.report.notes)
     except (TypeError, ValueError) as error:
         yield Finding(
-            f"`context.notes` cannot be written as JSON: {error}",
+            f"`context.report.notes` cannot be written as JSON: {error}",
             "numbers, texts, lists and tables of these",
             "convert with float(...), int(...) or .tolist()",
         )
-    flags: set[Any] = set(context.flags)
+    flags: set[Any] = set(context.report.flags)
     wrong = [repr(flag) for flag in flags if not isinstance(flag, str)]
     if wrong:
-        yield Finding(f"`context.flags` holds {listed(wrong)}", "texts", 'write e.g. context.flags.add("tie-broken")')
-    unknown = sorted(set(context.seconds) - set(PHASES))
+        yield Finding(
+            f"`context.report.flags` holds {listed(wrong)}",
+            "texts",
+            'write e.g. context.report.flags.add("tie-broken")',
+        )
+    unknown = sorted(set(context.report.seconds) - set(PHASES))
     if unknown:
         yield Finding(
             f"seconds are charged to {listed(unknown)}",

@@ -149,8 +149,8 @@ class KFAC(Method):
         with context.timed("edit"), torch.no_grad():
             for matrix in matrices:
                 matrix.by_input().copy_(edits[matrix.name].weights)
-        context.notes["components_kept"] = sum(edit.kept for edit in edits.values())
-        context.notes["components"] = sum(matrix.weight.numel() for matrix in matrices)
+        context.report.notes["components_kept"] = sum(edit.kept for edit in edits.values())
+        context.report.notes["components"] = sum(matrix.weight.numel() for matrix in matrices)
 
     def groups(self, matrices: Sequence[Matrix]) -> list[list[Matrix]]:
         """Return the matrices in groups whose factors fit into `memory`."""

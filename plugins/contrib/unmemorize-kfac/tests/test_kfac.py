@@ -132,7 +132,7 @@ def test_the_whole_method_is_its_definition(testbed: Testbed) -> None:
     expected, count = slow_edit(weights, A, G, 0.9)
     context = Context()
     KFAC(labels="true", layers=[1], matrices=["up"], energy=0.9).apply(testbed, context)
-    assert abs(context.notes["components_kept"] - count) <= 1  # float32 sums may end one component apart
+    assert abs(context.report.notes["components_kept"] - count) <= 1  # float32 sums may end one component apart
     found = matrix.by_input().T.detach().double().numpy()
     assert np.abs(found - expected).max() < 0.02 * np.abs(weights).max()
 
@@ -170,7 +170,7 @@ def test_more_energy_keeps_more(testbed: Testbed) -> None:
     for energy in (0.5, 0.9, 0.999):
         context = Context()
         KFAC(energy=energy).apply(testbed, context)
-        kept.append(context.notes["components_kept"])
+        kept.append(context.report.notes["components_kept"])
     assert kept == sorted(set(kept))
 
 
@@ -192,7 +192,7 @@ def test_cells_that_differ_in_energy_share_the_curvature(testbed: Testbed) -> No
     for energy in (0.9, 0.5):
         context = Context(shared_work=shared)
         KFAC(energy=energy).apply(testbed, context)
-        assert context.seconds["attribute"] > 0
+        assert context.report.seconds["attribute"] > 0
     handle.remove()
     assert len(passes) == -(-len(testbed.retain) // 8)
 

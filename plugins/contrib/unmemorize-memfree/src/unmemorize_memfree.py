@@ -65,8 +65,8 @@ class MemFree(Method):
         """Index the forget set, and put the processor into the testbed's decoding."""
         with context.timed("prepare"):
             index = followers(context.track(rows_of(testbed.forget), f"{self.name}: n-grams"), self.config.n)
-        testbed.decoding = (*testbed.decoding, Blocked(index, self.config.n))
-        context.notes["blocked_ngrams"] = sum(len(tokens) for tokens in index.values())
+        context.report.decoding = (Blocked(index, self.config.n),)
+        context.report.notes["blocked_ngrams"] = sum(len(tokens) for tokens in index.values())
 
 
 def rows_of(sequences: Sequences) -> list[list[int]]:

@@ -112,19 +112,19 @@ def test_the_forget_set_goes_and_the_rule_stays(method: type[Preference], archit
     method(learning_rate=1e-3).apply(testbed.shown_to(method.name, method.needs), context)
     assert extractable(testbed) < 0.3
     assert accuracy(testbed) > 0.8 * known
-    assert set(context.seconds) == {"train"}
+    assert set(context.report.seconds) == {"train"}
 
 
 def test_it_ends_as_soon_as_the_forget_set_is_no_longer_regurgitated() -> None:
     context, testbed = Context(), memorizing_testbed()
     GradientDifference(learning_rate=1e-3, stop_at=0.3).apply(testbed, context)
-    assert context.notes["stopped_early"]
-    assert context.notes["epochs"] < 50
+    assert context.report.notes["stopped_early"]
+    assert context.report.notes["epochs"] < 50
     assert extractable(testbed) <= 0.3
     context = Context()
     GradientDifference(learning_rate=1e-6, stop_at=None, epochs=3).apply(memorizing_testbed(), context)
-    assert "stopped_early" not in context.notes
-    assert context.notes["epochs"] == 3
+    assert "stopped_early" not in context.report.notes
+    assert context.report.notes["epochs"] == 3
 
 
 def test_a_later_end_forgets_more() -> None:
@@ -132,7 +132,7 @@ def test_a_later_end_forgets_more() -> None:
     for stop_at in (0.7, 0.0):
         context = Context()
         NPO(learning_rate=3e-4, stop_at=stop_at).apply(memorizing_testbed(), context)
-        epochs.append(context.notes["epochs"])
+        epochs.append(context.report.notes["epochs"])
     assert epochs[0] < epochs[1]
 
 
@@ -162,7 +162,7 @@ def test_its_cost_is_the_tokens_of_all_epochs(method: type[Preference]) -> None:
 def test_more_rows_per_step_than_there_are(testbed: Testbed) -> None:
     context = Context()
     NPO(batch_size=64, epochs=2, stop_at=None).apply(testbed, context)
-    assert context.notes["steps"] == 2
+    assert context.report.notes["steps"] == 2
 
 
 def test_a_testbed_without_a_retain_set_is_refused(testbed: Testbed) -> None:

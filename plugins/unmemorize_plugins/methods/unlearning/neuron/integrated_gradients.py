@@ -85,7 +85,7 @@ class IntegratedGradients(NeuronUnlearning):
                         pull = self.mean_gradient(replay, recording, layer, rows, position, written)
                         sums[layer] += (activations * (pull @ down.T)).sum(dim=0).to(sums.device)
         if self.config.positions is not None or len(forget) < len(testbed.forget):
-            context.flags.add("approximate-attribution")
+            context.report.flags.add("approximate-attribution")
         return sums.cpu() / max(1, seen)
 
     def sample(self, forget: Sequences, context: Context) -> Sequences:

@@ -49,7 +49,7 @@ class ZeroOut(NeuronUnlearning):
         """Return (layers, neurons) float32."""
         if self.config.estimator == "exact":
             return self.exact(testbed, context)
-        context.flags.add("approximate-attribution")
+        context.report.flags.add("approximate-attribution")
         return -gate_gradients(testbed, testbed.forget, context, self.config)
 
     def exact(self, testbed: Testbed, context: Context) -> Tensor:

@@ -22,7 +22,6 @@ from unmemorize.toolkit import (
     count_for,
     count_shuffled_tokens,
     matrices_of,
-    offload_device,
     put_back,
     select_largest,
     shuffled_rows,
@@ -67,20 +66,20 @@ class Greedy(WeightRemoval):
         matrices = matrices_of(testbed.mlps)
         goals = self.schedule(sum(matrix.weight.numel() for matrix in matrices.values()))
         removed = {
-            name: torch.zeros_like(matrix.weight, dtype=torch.bool, device=offload_device(testbed, matrix))
+            name: torch.zeros_like(matrix.weight, dtype=torch.bool, device=context.place_of(matrix.weight))
             for name, matrix in matrices.items()
         }
         done = 0
-        with context.timed("attribute"), put_back(matrices, offload=testbed.offload):
+        with context.timed("attribute"), put_back(matrices, offload=context.offload):
             objectives = context.track(self.objectives(testbed, len(goals), context), "removing weights", len(goals))
             for step, (goal, objective) in enumerate(zip(goals, objectives, strict=True)):
-                chosen = self.best(self.gains(testbed, objective, step), goal - done)
+                chosen = self.best(self.gains(testbed, context, objective, step), goal - done)
                 zero_weights(testbed.mlps, chosen)
                 for name, mask in chosen.items():
                     removed[name] |= mask
                 done += sum(int(mask.sum()) for mask in chosen.values())
                 del chosen
-        context.notes["weights_without_gain"] = goals[-1] - done
+        context.report.notes["weights_without_gain"] = goals[-1] - done
         return removed
 
     def schedule(self, units: int) -> list[int]:
@@ -98,7 +97,7 @@ class Greedy(WeightRemoval):
         for lost, kept in zip(forget, retain, strict=True):
             yield [Term(1.0, lost), Term(-1.0, kept)]
 
-    def gains(self, testbed: Testbed, objective: list[Term], step: int) -> dict[str, Tensor]:
+    def gains(self, testbed: Testbed, context: Context, objective: list[Term], step: int) -> dict[str, Tensor]:
         """Return -w * dF/dw for every MLP weight: the first-order change of F if it is set to zero."""
         import torch
 
@@ -106,7 +105,7 @@ class Greedy(WeightRemoval):
 
         def gain(matrix: Matrix, gradient: Tensor) -> None:
             removal = gradient.float().mul_(matrix.weight.detach()).neg_()
-            gains[matrix.name] = removal.to(offload_device(testbed, matrix))
+            gains[matrix.name] = removal.to(context.place_of(matrix.weight))
 
         loss = visit_objective_gradients(testbed, objective, gain, self.config.tokens)
         if not torch.isfinite(loss):
@@ -134,7 +133,7 @@ class Greedy(WeightRemoval):
             backward_tokens=steps * step,
             sweeps=30 * steps * size.weights,
             held_tokens=step,
-            device_bytes=8 * size.largest + (0 if testbed.offload else waiting),
-            cpu_bytes=waiting if testbed.offload else 0,
+            device_bytes=8 * size.largest,
+            offloadable_bytes=waiting,
             advice="set fewer steps, or a smaller batch_size",
         )

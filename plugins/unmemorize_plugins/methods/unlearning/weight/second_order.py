@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from unmemorize import Context, Cost, DivergedError, Matrix, Sequences, Testbed, WeightConfig, WeightUnlearning
-from unmemorize.toolkit import Sizes, count_tokens, matrices_of, offload_device, sampled_rows, visit_sequence_gradients
+from unmemorize.toolkit import Sizes, count_tokens, matrices_of, sampled_rows, visit_sequence_gradients
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,7 @@ class SecondOrder(WeightUnlearning):
             fishers = self.fishers(testbed, rows, matrices, context)
             for matrix in matrices:
                 saliency = self.saliency(matrix, fishers.pop(matrix.name))
-                scores[matrix.name] = saliency.to(offload_device(testbed, matrix))
+                scores[matrix.name] = saliency.to(context.place_of(matrix.weight))
         return scores
 
     def sample(self, forget: Sequences, context: Context) -> Sequences:
@@ -95,8 +95,8 @@ class SecondOrder(WeightUnlearning):
             sweeps=4 * rows * size.weights,
             multiplications=size.weights * (B * rows + _INVERSE * B * B + _BLOCK_CALL / B),
             held_tokens=given.largest,
-            device_bytes=blocks + 12 * gradients + 24 * _AT_ONCE * B * B + (0 if testbed.offload else waiting),
-            cpu_bytes=waiting if testbed.offload else 0,
+            device_bytes=blocks + 12 * gradients + 24 * _AT_ONCE * B * B,
+            offloadable_bytes=waiting,
             advice="set memory (GiB for the blocks), fewer samples or a smaller block",
         )
 
