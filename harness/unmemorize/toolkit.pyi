@@ -6,13 +6,14 @@ from .contracts.cost import (
 )
 from .contracts.metric import mean_over_sequences as mean_over_sequences, wilson_interval as wilson_interval
 from .data.corpora import Corpus as Corpus, Document as Document, open_corpus as open_corpus
-from .data.rows import Bounds as Bounds
 from .data.sets import (
     OpenedSequences as OpenedSequences,
     SequenceSource as SequenceSource,
     open_sequences as open_sequences,
     sequences_fingerprint as sequences_fingerprint,
 )
+from .data.settings import SequenceSettings as SequenceSettings
+from .data.tokenization import Bounds as Bounds
 from .editing.edits import gradients_of as gradients_of, matrices_of as matrices_of, zero_weights as zero_weights
 from .editing.selection import Largest as Largest, count_for as count_for, select_largest as select_largest
 from .errors import nearest as nearest

@@ -80,17 +80,17 @@ def test_the_report_reads_well(registry: Registry) -> None:
 
 
 def test_texts_need_a_tokenizer(registry: Registry) -> None:
-    with pytest.raises(DataError, match="the forget set holds texts, and there is no tokenizer"):
+    with pytest.raises(DataError, match="forget, row 0: the row is text, and the model came without a tokenizer"):
         unmemorize.mitigate(tiny_model("gpt2"), method="durable", forget=["a b c"], registry=registry)
 
 
 def test_ids_outside_the_vocabulary_are_named(registry: Registry) -> None:
-    with pytest.raises(DataError, match=r"forget set holds the id 29 in sequence 1(.|\n)*ids from 0 to 28"):
+    with pytest.raises(DataError, match=r"forget, row 1: tokens\[1\] is 29, outside(.|\n)*ids from 0 to 28"):
         unmemorize.mitigate(tiny_model("gpt2"), method="durable", forget=[[3, 4, 5], [3, 29, 4]], registry=registry)
 
 
 def test_a_prompt_that_leaves_no_suffix_is_refused(registry: Registry) -> None:
-    with pytest.raises(DataError, match="prompt=9 leaves no suffix"):
+    with pytest.raises(DataError, match="too few for a prompt of 9"):
         unmemorize.mitigate(tiny_model("gpt2"), method="durable", forget=[[3, 4, 5]], prompt=9, registry=registry)
 
 

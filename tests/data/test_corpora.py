@@ -120,7 +120,7 @@ def test_documents_say_where_they_come_from(tmp_path: Path) -> None:
     pl.DataFrame({"text": ["", "row"]}).write_parquet(tmp_path / "t.parquet")
     sources = [document.source for document in open_corpus(str(tmp_path)).named()]
     assert sources == ["deep/c.md", "dump.xml.bz2#0", "t.parquet#1"]
-    assert [source for source, _ in open_corpus(str(tmp_path / "deep" / "c.md")).named()] == ["c.md"]
+    assert [document.source for document in open_corpus(str(tmp_path / "deep" / "c.md")).named()] == ["c.md"]
     assert next(open_corpus("python-docs").named()).source == "assert"
 
 

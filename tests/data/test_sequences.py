@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -11,11 +11,39 @@ import torch
 from model_folders import toy_tokenizer
 
 from unmemorize import Sequences, Window
-from unmemorize.data.row_files import open_rows
-from unmemorize.data.rows import Tokenization
-from unmemorize.data.sequences import RowSet, choose_lengths, pieces, read_rows, read_sequences
+from unmemorize.data.reader import open_rows
+from unmemorize.data.sequences import (
+    RowSet,
+    as_sequences,
+    choose_lengths,
+    fit,
+    pieces,
+    read_rows,
+    without_repeats,
+)
+from unmemorize.data.tokenization import Tokenization
 
 Write = Callable[..., str]
+
+
+class SequenceSet(NamedTuple):
+    """What became of a source."""
+
+    sequences: Sequences
+    window: Window
+    dropped: dict[str, int]
+
+
+def read_sequences(
+    place: str, *, tokenizer: Any = None, vocabulary: int | None = None, context: int | None = None,
+    lengths: tuple[int | None, int | None] = (None, None), short: Any = "refuse", long: Any = "refuse",
+) -> SequenceSet:  # fmt: skip
+    rows = read_rows(place, "forget", Tokenization(tokenizer, vocabulary))
+    chosen = choose_lengths(rows, *lengths, context)
+    rows = without_repeats(fit(rows, chosen, context, short=short, long=long))
+    return SequenceSet(as_sequences(rows, chosen), chosen.window, dict(rows.dropped))
+
+
 ROWS = [[3, 4, 5, 6, 7, 8], [9, 10, 11, 12, 13, 14], [15, 16, 17, 18, 19, 20]]
 
 
@@ -80,7 +108,7 @@ def test_parquet_files_are_joined_by_stars(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_json_line_is_an_object_a_list_or_a_text(jsonl: Write) -> None:
-    place = jsonl([{"tokens": ROWS[0], "source": "x"}, ROWS[1], as_text(ROWS[2])])
+    place = jsonl([{"tokens": ROWS[0], "source": "x"}, ROWS[1], {"text": as_text(ROWS[2])}])
     assert rows_of(read_sequences(place, tokenizer=toy_tokenizer(), lengths=(2, 4)).sequences) == ROWS
 
 
@@ -96,7 +124,7 @@ def test_a_text_may_hold_other_line_separators(tmp_path: Path) -> None:
 
 
 def test_pairs_of_texts_keep_their_border(jsonl: Write) -> None:
-    place = jsonl([{"prompt": "w3 w4", "suffix": "w5"}, {"prompt": [6], "suffix": [7, 8, 9]}])
+    place = jsonl([{"prompt": "w3 w4 ", "suffix": "w5"}, {"prompt": [6], "suffix": [7, 8, 9]}])
     made, window, _ = read_sequences(place, tokenizer=toy_tokenizer())
     assert rows_of(made) == [[3, 4, 5], [6, 7, 8, 9]]
     assert made.anchored
@@ -116,11 +144,15 @@ def test_rows_that_name_one_prompt_length_give_the_window(jsonl: Write) -> None:
     ("lengths", "prompt", "suffix", "window"),
     [
         ([64, 64], None, None, (32, 32)),
-        ([80, 80], None, None, (32, 48)),
+        ([80, 80], None, None, (32, 32)),
         ([80, 80], None, 40, (32, 40)),
         ([80, 90], None, None, (32, 32)),
+        ([61, 310], None, None, (32, 29)),
+        ([47, 61], None, None, (23, 24)),
+        ([61, 90], 20, None, (20, 32)),
+        ([40, 90], None, 32, (8, 32)),
         ([10, 10], 4, None, (4, 6)),
-        ([10, 10], None, None, (32, 32)),  # refused later: too short
+        ([10, 10], 12, None, (12, 1)),  # refused later: too short
     ],
 )
 def test_the_window(lengths: list[int], prompt: int | None, suffix: int | None, window: tuple[int, int]) -> None:

@@ -9,8 +9,8 @@ import torch
 from model_folders import toy_tokenizer
 
 from unmemorize import DataError, Window
-from unmemorize.data.rows import Tokenization
 from unmemorize.data.sets import corpus_rows
+from unmemorize.data.tokenization import Tokenization
 from unmemorize.toolkit import Bounds, OpenedSequences, SequenceSource, open_sequences, sequences_fingerprint
 
 Write = Callable[..., str]
@@ -42,7 +42,8 @@ def test_every_set_has_its_rows_and_its_ids(files: dict[str, str]) -> None:
     counts = {
         "forget": 15, "forget_unseen": 5, "retain": 60, "text": 20, "general": 20,
     }  # fmt: skip
-    assert sets.facts == {"rows": counts, "dropped": {}}
+    assert sets.facts["rows"] == counts
+    assert sets.facts["dropped"] == {}
     assert sets.window == Window(32, 32)
     assert sets.forget_unseen is not None
     assert sets.retain is not None

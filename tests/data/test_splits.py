@@ -78,7 +78,10 @@ def test_nothing_left_is_an_error() -> None:
     with pytest.raises(DataError, match="every row is a near-duplicate") as caught:
         without_near_duplicates_of(made([row.tokens for row in forget.rows], name="retain = 'y'"), [forget], "forget")
     assert caught.value.expected
-    assert "near_duplicates" in caught.value.fix
+    assert "near_duplicates" not in caught.value.fix  # they are equal, and would be refused
+    alike = made([[*row.tokens[:-1], 0] for row in forget.rows], name="retain = 'y'")
+    with pytest.raises(DataError, match="near_duplicates = 'keep' keeps"):
+        without_near_duplicates_of(alike, [forget], "forget")
 
 
 def test_equal_rows_are_named_both() -> None:

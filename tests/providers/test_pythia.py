@@ -80,7 +80,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def extractable(model: Any, count: int, prompt: int, suffix: int) -> list[list[int]]:
-    rows = torch.randint(1, 300, (count, prompt), generator=torch.Generator().manual_seed(3))
+    rows = torch.randint(2, 300, (count, prompt), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         for _ in range(suffix):
             rows = torch.cat([rows, model(rows).logits[:, -1:].argmax(-1)], dim=1)

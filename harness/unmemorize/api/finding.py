@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from unmemorize.contracts.context import Progress
     from unmemorize.data.corpora import Corpus
+    from unmemorize.data.row_source import RowSource
+    from unmemorize.data.tokenization import Tokenization
     from unmemorize.models.source import ModelSource, Opened
     from unmemorize.search.config import FindConfig
     from unmemorize.search.control import Control
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the command
     model: AnyModel,
-    texts: str | Path | Corpus | Sequence[str],
+    texts: Any,
     *,
     tokenizer: Any = None,
     control: AnyModel | None = None,
@@ -43,7 +45,7 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
         model: a loaded causal language model of transformers, or where one is: a hub id, a folder, a GGUF file,
             `package:NAME/path`.
         texts: a file or folder, `package:NAME` or a path in it, `licences` (of the installed packages),
-            `python-docs`, an `hf://` path; or a list of texts.
+            `python-docs`, an `hf://` path; or texts or token ids themselves, in any kind that `mitigate` takes.
         tokenizer: the model's tokenizer, where the model is loaded already.
         control: a second model. What it completes too was predictable.
         control_tokenizer: its tokenizer, where it is loaded already; without one it shares the model's tokens.
@@ -52,7 +54,8 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
         state: a file that keeps what has been done, so that a killed search goes on where it was.
         fresh: forget what `state` holds.
         progress: where progress is shown; nowhere by default.
-        settings: `prompt`, `suffix`, `stride`, `include`, `limit_tokens`, `copy_share`, `distinct`: see `FindConfig`.
+        settings: `prompt`, `suffix`, `stride`, `include`, `special_tokens`, `limit_tokens`, `copy_share`, `distinct`:
+            see `FindConfig`.
 
     Raises:
         UnmemorizeError: the settings, the model or the texts cannot be used, or `state` belongs to another search.
@@ -62,6 +65,9 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
     the tokens of one document.
     """
     from unmemorize.contracts.context import Context, Silent
+    from unmemorize.data.corpora import Corpus
+    from unmemorize.data.documents import RowDocuments
+    from unmemorize.data.tokenization import Tokenization, bounds_of
     from unmemorize.search.extraction import WindowExtraction
     from unmemorize.search.families import marked
     from unmemorize.search.findings import Findings
@@ -71,17 +77,21 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
     from unmemorize.search.windows import Cut
 
     config = _config(settings)
-    corpus = _corpus(texts, config)
+    opened = _opened(texts, config)
     loaded, own_tokenizer = _loaded(model, tokenizer, device)
-    if own_tokenizer is None:
+    bounds = bounds_of(loaded, own_tokenizer)
+    tokenization = Tokenization(own_tokenizer, bounds.vocabulary, config.special_tokens, bounds.padding, bounds.ends)
+    place = str(texts) if isinstance(texts, (str, Path)) else None
+    corpus = opened if isinstance(opened, Corpus) else RowDocuments(opened, tokenization, place)
+    if own_tokenizer is None and any(document.tokens is None for document in islice(corpus.named(), 1)):
         raise _no_tokenizer()
     search = Search(
         extraction=WindowExtraction(loaded, config.prompt, batch),
-        tokenizer=own_tokenizer,
+        tokenization=tokenization,
         corpus=corpus,
         cut=Cut(config.prompt, config.suffix, config.stride),
         limit=config.limit_tokens,
-        control=_control(control, control_tokenizer, own_tokenizer, device),
+        control=_control(control, control_tokenizer, tokenization, device),
     )
     extent = measure(search)
     path = None if state is None else Path(state)
@@ -95,7 +105,8 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
         documents=extent.documents,
         tokens=extent.tokens,
         seconds=log.state.seconds,
-        settings=config.model_dump(mode="json"),
+        settings={**config.model_dump(mode="json"), "special_tokens": tokenization.in_words()},
+        short=extent.short,
     )
 
 
@@ -109,15 +120,18 @@ def _config(settings: dict[str, Any]) -> FindConfig:
         raise ConfigError(error.what, expected=error.expected, fix="see `unmemorize find --help`") from None
 
 
-def _corpus(texts: str | Path | Corpus | Sequence[str], config: FindConfig) -> Corpus:
+def _opened(texts: Any, config: FindConfig) -> Corpus | RowSource:
+    """Return a corpus of documents, or rows, each of which is a document."""
     from unmemorize.data.corpora import Corpus, open_corpus
-    from unmemorize.search.windows import Texts
+    from unmemorize.data.reader import check_is_place, open_rows
+    from unmemorize.data.sets import is_corpus
 
     if isinstance(texts, Corpus):
         return texts
-    if isinstance(texts, (str, Path)):
+    if is_corpus(texts):
+        check_is_place(texts, "texts")
         return open_corpus(str(texts), setting="texts", include=config.include, lenient=True)
-    return Texts(texts)
+    return open_rows(texts, "texts")
 
 
 def _loaded(model: AnyModel, tokenizer: Any, device: str | None) -> tuple[PreTrainedModel, Any]:
@@ -134,13 +148,14 @@ def _loaded(model: AnyModel, tokenizer: Any, device: str | None) -> tuple[PreTra
     return model, tokenizer
 
 
-def _control(control: AnyModel | None, tokenizer: Any, own: Any, device: str | None) -> Control | None:
+def _control(control: AnyModel | None, tokenizer: Any, own: Tokenization, device: str | None) -> Control | None:
     from unmemorize.search.control import Control, same_tokens
 
     if control is None:
         return None
     loaded, tokenizer = _loaded(control, tokenizer, device)
-    return Control(loaded, None if tokenizer is None or same_tokens(tokenizer, own) else tokenizer)
+    shared = tokenizer is None or own.tokenizer is None or same_tokens(tokenizer, own.tokenizer)
+    return Control(loaded, None if shared else tokenizer, special_tokens=own.special_tokens)
 
 
 def _identity(search: Search, config: FindConfig) -> dict[str, Any]:
@@ -148,17 +163,19 @@ def _identity(search: Search, config: FindConfig) -> dict[str, Any]:
     from unmemorize.search.search import weights_digest
 
     model, control = search.extraction.model, search.control
-    settings = config.model_dump(mode="json", include={"prompt", "suffix", "stride", "limit_tokens"})
+    settings = config.model_dump(mode="json", include={"prompt", "suffix", "stride", "limit_tokens", "special_tokens"})
     return {
         **settings,
         "texts": search.corpus.digest(),
         "model": weights_digest(model),
-        "tokenizer": _tokenizer_digest(search.tokenizer),
+        "tokenizer": _tokenizer_digest(search.tokenization.tokenizer),
         "control": None if control is None else weights_digest(control.model),
     }
 
 
 def _tokenizer_digest(tokenizer: Any) -> str:
+    if tokenizer is None:
+        return ""
     whole = tokenizer.backend_tokenizer.to_str() if getattr(tokenizer, "is_fast", False) else None
     said = repr(sorted(tokenizer.get_vocab().items())) if whole is None else whole
     return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()

@@ -8,25 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unmemorize.api.reading import data_notes
 from unmemorize.api.runs import load_registry
 from unmemorize.errors import ConfigError, DataError
 from unmemorize.files.places import cache_folder
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
-    from unmemorize.api.reading import OwnData
+    from unmemorize.contracts.config import StrictConfig
     from unmemorize.contracts.context import Progress
     from unmemorize.contracts.method import Method
     from unmemorize.contracts.metric import Kind, Metric
-    from unmemorize.contracts.testbed import Sequences, Testbed, Window
+    from unmemorize.contracts.testbed import Testbed
+    from unmemorize.data.sets import OpenedSequences
+    from unmemorize.data.tokenization import Bounds
     from unmemorize.editing.edit_file import Edits
     from unmemorize.execution.act import Bench, Outcome
     from unmemorize.registry.manager import Registry
     from unmemorize.results.record import Value
-
-    Rows = Sequences | Tensor | list[list[int]] | list[str] | str | Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,12 @@ class Mitigation:
     edited: int
     parameters: int
     flags: list[str]
+    """What a board would say about these values (`docs/flags.md`), and what the method said itself."""
     notes: dict[str, Any]
     curve: list[dict[str, float]]
-    """The first metric of memorization and the first of utility after each epoch, of methods that train."""
+    """The headline metrics after each epoch, of methods that train."""
+    data: dict[str, Any]
+    """What was read: rows of each set, rows left out by reason, what they came in, special tokens, notes."""
     seed: int
     origin: dict[str, Any]
     """Name, plugin, distribution and version of the method."""
@@ -68,10 +71,11 @@ class Mitigation:
         Raises:
             DataError: the folder is not empty or cannot be written, or the method acts while decoding.
         """
+        from unmemorize.api.reading import about_sets
         from unmemorize.api.saving import save
 
         facts = {"model": self.model.config.name_or_path} if source is None else source
-        return save(self, Path(folder), tokenizer, facts)
+        return save(self, Path(folder), tokenizer, {**about_sets(self.data), **facts})
 
     def value(self, metric: str, on: str) -> Value:
         """Return the value of a metric (its label or name) on a set.
@@ -89,6 +93,8 @@ class Mitigation:
         )
 
     def __str__(self) -> str:
+        from unmemorize.leaderboard.flags import meaning
+
         share = self.edited / self.parameters
         lines = [
             f"{self.method}: {self.edited:,} of {self.parameters:,} parameters changed ({share:.3%}), "
@@ -97,18 +103,19 @@ class Mitigation:
         for value in self.values:
             if value.part == "all" and value.before is not None and value.after is not None:
                 lines.append(f"  {value.metric:<22} {value.set:<20} {value.before:10.3f} -> {value.after:10.3f}")
-        return "\n".join(lines)
+        lines += [f"  flag {flag}: {meaning(flag)}" for flag in self.flags]
+        return "\n".join([*lines, *(f"  note: {note}" for note in data_notes(self.data))])
 
 
 def mitigate(  # noqa: PLR0913  as `find`: keywords
     model: PreTrainedModel,
     *,
     method: str,
-    forget: Rows,
-    retain: Rows | None = None,
-    holdout: Rows | None = None,
-    prompt: int | None = None,
-    suffix: int | None = None,
+    forget: Any,
+    forget_unseen: Any = None,
+    retain: Any = None,
+    holdout: Any = None,
+    general: Any = None,
     tokenizer: Any = None,
     metrics: Sequence[str] | None = None,
     seed: int = 0,
@@ -124,13 +131,16 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     Args:
         model: any causal language model of transformers whose architecture has a layout.
         method: the name of a registered method (`unmemorize list methods`).
-        forget: sequences to be forgotten: token ids (N lists or an (N, T) tensor), texts with `tokenizer`, or the path
-            of a file (jsonl, parquet, npy, pt, txt); the other sets then are files, too, or none.
-        retain: sequences whose behaviour is to be preserved; also the training data of `extra`.
-        holdout: sequences on which utility is measured; by default the retain set (no method may then be judged by it
-            alone: a method that is shown the retain set has seen it).
-        prompt: tokens shown in the extraction check; half of the shortest forget sequence by default.
-        suffix: tokens that must come back; the rest of the longest forget sequence by default.
+        forget: sequences to be forgotten: texts with `tokenizer`, token ids, or both in dicts; as a list, table, array,
+            tensor, file, or what `find` returned (docs/data.md lists all kinds).
+        forget_unseen: memorized sequences that the method is not shown, in any of these kinds, or the share of `forget`
+            that is set apart.
+        retain: sequences whose behaviour is to be preserved, in any of these kinds, or a corpus (a folder of texts,
+            `python-docs`); also the training data of `extra`. Rows like those to be forgotten are left out.
+        holdout: sequences on which utility is measured, likewise, or the share of `retain` that is set apart; by
+            default the retain set (no method may then be judged by it alone: one that is shown the retain set has seen
+            it).
+        general: general text as a hold-out of its own, likewise.
         tokenizer: turns texts into token ids.
         metrics: names of the metrics to measure; by default those that are cheap.
         seed: decides everything random.
@@ -140,12 +150,17 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
         offload: keep scores, masks and copies of weights in main memory while they are not in use.
         registry: a registry of one's own, instead of what is installed.
         progress: where progress is shown; nowhere by default.
-        settings: the method's settings (`unmemorize show METHOD`).
+        settings: the method's settings (`unmemorize show METHOD`), and how sequences are read: `prompt`, `suffix`,
+            `special_tokens`, `max_rows`, `text_rows`, `text_length`, `short_rows`, `long_rows`, `near_duplicates`,
+            `marked`, as in suites (docs/data.md).
 
     Raises:
         UnmemorizeError: the method is unknown, does not apply, or fails; the model is then as it was.
     """
-    from unmemorize.contracts.context import Silent
+    from unmemorize.contracts.context import Context, Silent
+    from unmemorize.data.sets import Sources, open_sets
+    from unmemorize.data.settings import SequenceSettings
+    from unmemorize.data.tokenization import bounds_of
     from unmemorize.execution.act import Bench, Skipped, act
     from unmemorize.execution.surroundings import Surroundings, find_mlps
     from unmemorize.models.versions import evaluation_mode
@@ -153,12 +168,12 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
 
     registry = registry or load_registry()
     method_class = registry.method(method)
+    reading = validated(SequenceSettings, _chosen(settings, SequenceSettings), Place("mitigate(...)", ""))
     acting = method_class(validated(method_class.Config, settings, Place("mitigate(...)", "", method)))
-    sets: Mapping[str, Any] = {"forget": forget, "retain": retain, "holdout": holdout}
-    if isinstance(forget, (str, Path)):
-        data = _from_files(sets, model, tokenizer, prompt, suffix)
-        sets, (prompt, suffix) = data.sets, data.window
-    testbed = _own_testbed(model, sets, tokenizer, (prompt, suffix))
+    bounds = bounds_of(model, tokenizer)
+    sources = Sources(forget, forget_unseen, retain, holdout, general)
+    sets = open_sets(sources, reading, tokenizer, bounds, Context(seed=seed).generator)
+    testbed = _own_testbed(model, tokenizer, sets, bounds)
     testbed.mlps = find_mlps(model, registry)
     measured = _metrics(registry, metrics)
     try:
@@ -186,19 +201,21 @@ def _mitigation(bench: Bench, method: Method, before: Any, outcome: Outcome) -> 
     from unmemorize.execution.execute import joined
 
     model = bench.testbed.model
+    values = list(joined(joined(before, before), outcome.after).values())
     return Mitigation(
         model=model,
         method=method.name,
         config=method.config.model_dump(mode="json"),
-        values=list(joined(joined(before, before), outcome.after).values()),
+        values=values,
         seconds=outcome.report.seconds,
         total_seconds=outcome.total_seconds,
         peak_memory=outcome.memory.peak,
         edited=outcome.changes.edited,
         parameters=outcome.changes.parameters,
-        flags=sorted(outcome.report.flags),
+        flags=sorted({*outcome.report.flags, *_value_flags(bench, method, values)}),
         notes=outcome.report.notes,
         curve=outcome.report.curve,
+        data={**bench.testbed.facts, "window": bench.testbed.window._asdict()},
         seed=0,
         origin={},
         edits=edits_of(model, bench.reference.original),
@@ -215,100 +232,45 @@ def _metrics(registry: Registry, names: Sequence[str] | None) -> list[Metric]:
     return [metric() for metric in sorted(wanted, key=lambda metric: (metric.kind, metric.name))]
 
 
+def _chosen(settings: dict[str, Any], config: type[StrictConfig]) -> dict[str, Any]:
+    """Take the settings of `config` out of `settings`."""
+    return {name: settings.pop(name) for name in config.model_fields if name in settings}
+
+
+def _value_flags(bench: Bench, method: Method, values: Sequence[Value]) -> list[str]:
+    from unmemorize.leaderboard.rows import value_flags
+
+    labels = [bench.headline[on].label(bench.testbed) if on in bench.headline else "" for on, _ in _HEADLINES]
+    flags = value_flags(method.name, values, *labels)
+    return flags if all(labels) else [flag for flag in flags if flag != "no-number"]
+
+
 def _headline(metrics: Sequence[Metric]) -> dict[str, Metric]:
-    """Return what curves are drawn of: the first metric of memorization and the first of utility, if there is one."""
-    first = {metric.kind: metric for metric in reversed(metrics)}
+    """Return what curves and flags are about: of each kind the first metric, of those that are measured by default."""
+    leading = sorted(metrics, key=lambda metric: not metric.by_default)
+    first = {metric.kind: metric for metric in reversed(leading)}
     return {on: first[kind] for on, kind in _HEADLINES if kind in first}
 
 
 _HEADLINES: tuple[tuple[str, Kind], ...] = (("forget", "memorization"), ("holdout", "utility"))
 
 
-def _from_files(
-    sets: Mapping[str, Any], model: PreTrainedModel, tokenizer: Any, prompt: int | None, suffix: int | None
-) -> OwnData:
-    from unmemorize.api.reading import Wanted, read_files
-
-    files = {name: place for name, place in sets.items() if place is not None}
-    for name, place in files.items():
-        if not isinstance(place, (str, Path)):
-            raise DataError(
-                f"the forget set is a file, and the {name} set is not",
-                expected="files for all sets, or sequences for all",
-                fix=f"mitigate(..., {name}='{name}.jsonl')",
-            )
-    return read_files(files, model, tokenizer, Wanted(prompt, suffix))
-
-
-def _own_testbed(
-    model: PreTrainedModel, sets: Mapping[str, Any], tokenizer: Any, lengths: tuple[int | None, int | None]
-) -> Testbed:
+def _own_testbed(model: PreTrainedModel, tokenizer: Any, sets: OpenedSequences, bounds: Bounds) -> Testbed:
     from unmemorize.contracts.recipe import TrainingRecipe
     from unmemorize.contracts.testbed import Testbed
 
-    given = {name: _sequences(rows, name, tokenizer, model) for name, rows in sets.items() if rows is not None}
-    chosen, kept = given["forget"], given.get("retain")
-    window = _window(chosen, *lengths)
-    name = "given" if "holdout" in given else "retain"
-    measured = given.get("holdout", kept)
     return Testbed(
         name="own",
         model=model,
-        forget=_starting_at(chosen, window.prompt),
-        retain=kept,
-        extra=kept,
-        holdouts={} if measured is None else {name: measured},
-        window=window,
+        forget=sets.forget,
+        forget_unseen=sets.forget_unseen,
+        retain=sets.retain,
+        clean=sets.clean,
+        extra=sets.retain,
+        holdouts=sets.holdouts or ({} if sets.retain is None else {"retain": sets.retain}),
+        window=sets.window,
+        pad_id=bounds.pad_id,
         tokenizer=tokenizer,
         recipe=TrainingRecipe.of_pretrained(),
+        facts=sets.facts,
     )
-
-
-def _starting_at(sequences: Sequences, prompt: int) -> Sequences:
-    import torch
-
-    if sequences.anchored:
-        return sequences
-    return dataclasses.replace(sequences, suffix_starts=torch.full_like(sequences.lengths, prompt))
-
-
-def _window(forget: Sequences, prompt: int | None, suffix: int | None) -> Window:
-    from unmemorize.contracts.testbed import Window
-
-    shortest, longest = int(forget.lengths.min()), int(forget.lengths.max())
-    shown = prompt if prompt is not None else max(1, shortest // 2)
-    if shown >= longest:
-        raise DataError(
-            f"prompt={shown} leaves no suffix: the longest forget sequence has {longest} tokens",
-            expected=f"a prompt shorter than {longest} tokens",
-            fix=f"mitigate(..., prompt={max(1, shortest // 2)})",
-        )
-    return Window(shown, suffix if suffix is not None else longest - shown)
-
-
-def _sequences(rows: Any, name: str, tokenizer: Any, model: PreTrainedModel) -> Sequences:
-    from unmemorize.contracts.testbed import Sequences
-
-    if isinstance(rows, Sequences):
-        made = rows
-    else:
-        ids = rows
-        if len(rows) and isinstance(rows[0], str):
-            if tokenizer is None:
-                raise DataError(
-                    f"the {name} set holds texts, and there is no tokenizer",
-                    expected="lists of token ids, or texts together with a tokenizer",
-                    fix="mitigate(..., tokenizer=AutoTokenizer.from_pretrained(...))",
-                )
-            ids = tokenizer(list(rows))["input_ids"]
-        made = Sequences.from_rows(ids, prompt=1)
-    embedding: Any = model.get_input_embeddings()
-    vocabulary, largest = embedding.weight.shape[0], int(made.tokens.max())
-    if largest >= vocabulary:
-        row = int((made.tokens == largest).any(dim=1).nonzero()[0])
-        raise DataError(
-            f"the {name} set holds the id {largest} in sequence {row}, outside the model's vocabulary",
-            expected=f"ids from 0 to {vocabulary - 1}",
-            fix="tokenize with the model's own tokenizer",
-        )
-    return made

@@ -1,65 +1,38 @@
-"""The files of somebody's own sequences, read for `mitigate`."""
+"""What stands in reports about the sequences that were read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from unmemorize.contracts.testbed import Sequences, Window
-
-LENGTH = 128
-"""Tokens of the pieces in which longer texts to retain are cut."""
+_MEMORIZED: Final = ("forget", "forget_unseen")
+_CALLED: Final = {"text": "holdout"}
 
 
-class Wanted(NamedTuple):
-    """Lengths in tokens; none leaves the choice to the file, else 32."""
-
-    prompt: int | None = None
-    suffix: int | None = None
-    length: int = LENGTH
-    """Of the pieces in which longer texts of the retain set and the hold-out are cut."""
-
-
-class OwnData(NamedTuple):
-    """What was read."""
-
-    sets: dict[str, Sequences]
-    """`forget`, and where they were given `retain` and `holdout`."""
-    window: Window
-    about: dict[str, str]
-    """What stands in card and report about each set."""
+def about_sets(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return a line about each set, about special tokens and about each doubt, for card and report."""
+    about = {}
+    for name, count in facts["rows"].items():
+        like = sum(number for reason, number in _left_out(facts, name) if "near-duplicates" in reason)
+        kind = facts["kinds"].get(name, "set apart")
+        what = f"{count} sequences" if name in _MEMORIZED else f"{count} pieces ({like} like the forget set left out)"
+        about[f"{_CALLED.get(name, name)} set"] = f"{kind}, {what}"
+    return (
+        about
+        | {"special tokens": facts["special_tokens"]}
+        | {f"note {number}": note for number, note in enumerate(data_notes(facts), start=1)}
+    )
 
 
-def read_files(files: Mapping[str, str | Path], model: PreTrainedModel, tokenizer: Any, wanted: Wanted) -> OwnData:
-    """Read the files of the sets `forget`, `retain` and `holdout`; the last two are optional.
+def data_notes(facts: Mapping[str, Any]) -> list[str]:
+    """Return what a user should know about the sets: doubts about rows, and rows that were left out."""
+    gone = [
+        f"{count} rows of {_CALLED.get(name, name)} left out: {reason}"
+        for name in facts.get("dropped", {})
+        for reason, count in _left_out(facts, name)
+    ]
+    return [*facts.get("notes", []), *gone]
 
-    Rows to retain that are near-duplicates of rows to forget are left out: a method cannot do both.
 
-    Raises:
-        DataError: a file, or one of its rows, cannot be used.
-    """
-    from unmemorize.data.rows import Tokenization
-    from unmemorize.data.sequences import as_sequences, choose_lengths, fit, pieces, read_rows, without_repeats
-    from unmemorize.data.splits import without_near_duplicates_of
-
-    embedding: Any = model.get_input_embeddings()
-    context: int | None = getattr(model.config, "max_position_embeddings", None)
-    tokenization = Tokenization(tokenizer, int(embedding.weight.shape[0]))
-    forget = read_rows(str(files["forget"]), "forget", tokenization)
-    lengths = choose_lengths(forget, wanted.prompt, wanted.suffix)
-    forget = without_repeats(fit(forget, lengths, context, short="refuse", long="refuse"))
-    sets = {"forget": as_sequences(forget, lengths)}
-    about = {"forget set": f"{files['forget']}, {len(forget)} sequences"}
-    for number, name in enumerate(("retain", "holdout"), start=1):
-        if name not in files:
-            continue
-        rows = pieces(read_rows(str(files[name]), name, tokenization), min(wanted.length, context or wanted.length))
-        rows = without_near_duplicates_of(without_repeats(rows), [forget], "the forget set")
-        sets[name] = as_sequences(rows, lengths._replace(anchored=False), first_id=number * 10**9)
-        left_out = sum(count for reason, count in rows.dropped.items() if "near-duplicates" in reason)
-        about[f"{name} set"] = f"{files[name]}, {len(rows)} pieces ({left_out} like the forget set left out)"
-    return OwnData(sets, lengths.window, about)
+def _left_out(facts: Mapping[str, Any], name: str) -> Iterator[tuple[str, int]]:
+    return iter((reason, count) for reason, count in facts["dropped"].get(name, {}).items() if count)

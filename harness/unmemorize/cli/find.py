@@ -33,6 +33,8 @@ _POSITIVE = click.IntRange(min=1)
               help="A window is trivial if this share of the suffix's 4-grams occurs in its prompt.")  # fmt: skip
 @click.option("--distinct", type=click.IntRange(min=0),
               help="Or with fewer distinct suffix tokens; 16 by default, half of a shorter suffix.")  # fmt: skip
+@click.option("--special-tokens/--no-special-tokens", default=True, show_default=True,
+              help="Put what the tokenizer puts before a text (<s>) in front of each window, or not.")  # fmt: skip
 @click.option("--control", metavar="MODEL", help="A second model: what it completes too was predictable.")
 @click.option("--limit-tokens", type=_POSITIVE, metavar="N", help="Read only the first N tokens of the texts.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Files to read of a folder; may be given several times.")
@@ -108,7 +110,12 @@ def _print(findings: Findings, model: str, out: Path, written: int) -> None:
 
     settings, valued = findings.settings, findings.kept(trivial=False)
     lengths = f"{settings['prompt']} + {settings['suffix']} tokens, one every {settings['stride']}"
-    click.echo(f"{findings.documents:,} documents, {findings.tokens:,} tokens; windows of {lengths}\n")
+    click.echo(f"{findings.documents:,} documents, {findings.tokens:,} tokens; windows of {lengths}")
+    if not settings["special_tokens"].startswith("none: the"):
+        click.echo(f"Special tokens: {settings['special_tokens']}")
+    if 2 * findings.short > findings.documents:
+        click.echo(f"{findings.short:,} documents are shorter than a window: nothing of them was checked.")
+    click.echo()
     rows = [
         [name, *(f"{number:,}" for number in Counts.of(windows))]
         for name, windows in (("all", findings.windows), ("not trivial", valued))

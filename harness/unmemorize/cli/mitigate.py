@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from unmemorize.cli.options import names, plugin_option
+from unmemorize.cli.options import names, plugin_option, reading_options
 
 if TYPE_CHECKING:
     from unmemorize.api import Mitigation
     from unmemorize.contracts.context import Progress
     from unmemorize.models.source import ModelSource
-
-_LENGTH = click.IntRange(min=1)
 
 
 class Job(NamedTuple):
@@ -24,11 +22,9 @@ class Job(NamedTuple):
     source: ModelSource
     method: str
     settings: dict[str, Any]
-    files: dict[str, str]
-    """The files of sequences, by set."""
-    prompt: int | None
-    suffix: int | None
-    length: int
+    """Of the method, and how sequences are read."""
+    sets: dict[str, str | float]
+    """The file of each set, or its share of another one."""
     metrics: tuple[str, ...] | None
     seed: int
     deadline: float | None
@@ -44,15 +40,15 @@ class Job(NamedTuple):
 @click.option(
     "--forget", required=True, metavar="FILE", help="What is to be forgotten: jsonl, parquet, npy, pt or txt."
 )
-@click.option("--retain", metavar="FILE", help="What is to be preserved; many methods need it.")
-@click.option("--holdout", metavar="FILE", help="Text on which utility is measured; by default the retain set.")
+@click.option("--forget-unseen", metavar="FILE|SHARE", help="Memorized too, and not shown to the method.")
+@click.option("--retain", metavar="FILE", help="What is to be preserved; many methods need it. Also a corpus.")
+@click.option("--holdout", metavar="FILE|SHARE", help="Text on which utility is measured; by default the retain set.")
+@click.option("--general", metavar="FILE", help="General text as a hold-out of its own.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="A new folder.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="A setting of the method: --set ratio=0.05."
 )
-@click.option("--prompt", type=_LENGTH, help="Tokens shown in the check; by default what the file says, or 32.")
-@click.option("--suffix", type=_LENGTH, help="Tokens that must come back; by default the rest, or 32.")
-@click.option("--length", type=_LENGTH, default=128, show_default=True, help="Longer texts to retain are cut to this.")
+@reading_options
 @click.option("--metrics", callback=lambda _c, _p, value: value and names(value), metavar="A,B",
               help="What is measured before and after; by default what is cheap.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random.")
@@ -69,7 +65,7 @@ class Job(NamedTuple):
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def command(
     model: str, out: Path, overrides: tuple[str, ...], revision: str | None, dtype: Any, device_map: str | None,
-    forget: str, retain: str | None, holdout: str | None, *, trust_remote_code: bool, quiet: bool, **rest: Any,
+    *, trust_remote_code: bool, quiet: bool, reading: dict[str, Any], **rest: Any,
 ) -> None:  # fmt: skip
     """Let a method act on MODEL, measure it before and after, and save the edited model.
 
@@ -87,11 +83,11 @@ def command(
     source = ModelSource(
         model=model, revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code
     )
-    files = {"forget": forget, "retain": retain, "holdout": holdout}
+    sets = {name: rest.pop(name) for name in ("forget", "forget_unseen", "retain", "holdout", "general")}
     job = Job(
         source=source,
-        settings=dict(map(parse, overrides)),
-        files={name: file for name, file in files.items() if file is not None},
+        settings=reading | dict(map(parse, overrides)),
+        sets={name: _share(given) for name, given in sets.items() if given is not None},
         **rest,
     )
     with ExitStack() as stack:
@@ -102,25 +98,31 @@ def command(
     click.echo(f"\nSaved to {out}: AutoModelForCausalLM.from_pretrained({str(out)!r}) loads it; README.md is its card.")
 
 
+def _share(given: str) -> str | float:
+    """Return the share that is meant, if it is one, and not a place."""
+    try:
+        return float(given)
+    except ValueError:
+        return given
+
+
 def _mitigated(job: Job, progress: Progress | None) -> tuple[Mitigation, Callable[[Path], object]]:
     """Do the work; return what came of it, and a function that saves it."""
     from unmemorize import api
-    from unmemorize.api.reading import Wanted, read_files
     from unmemorize.execution.environment import best_device
     from unmemorize.models.source import model_fingerprint, open_model
 
     registry = api.load_registry(job.plugins)
     registry.method(job.method)  # a wrong name is told before a large model is loaded
     opened = open_model(job.source, device=job.device or best_device(), cache=api.cache_folder())
-    data = read_files(job.files, opened.model, opened.tokenizer, Wanted(job.prompt, job.suffix, job.length))
     mitigation = api.mitigate(
-        opened.model, method=job.method, **data.sets, prompt=data.window.prompt, suffix=data.window.suffix,
+        opened.model, method=job.method, **job.sets,
         metrics=job.metrics, tokenizer=opened.tokenizer, seed=job.seed, deadline=job.deadline,
         checkpointing=job.checkpointing, offload=job.offload, registry=registry, progress=progress, **job.settings,
     )  # fmt: skip
 
     def save(folder: Path) -> None:
-        about = {"model": job.source.model, "model fingerprint": model_fingerprint(job.source), **data.about}
+        about = {"model": job.source.model, "model fingerprint": model_fingerprint(job.source)}
         opened.model.generation_config = opened.generation_config
         mitigation.save(folder, tokenizer=opened.tokenizer, source=about)
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 
@@ -128,6 +128,31 @@ def suite_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_SUITE_OPTIONS):
         wrapped = option(wrapped)
     return wrapped
+
+
+def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command an option for each of `SequenceSettings`; those that were set come as one dict, `reading`."""
+    from unmemorize.data.settings import SequenceSettings
+
+    @functools.wraps(function)
+    def wrapped(**arguments: Any) -> Any:
+        said = {name: arguments.pop(name) for name in SequenceSettings.model_fields}
+        return function(reading={name: value for name, value in said.items() if value is not None}, **arguments)
+
+    for name, field in reversed(SequenceSettings.model_fields.items()):
+        wrapped = _option(name, field.annotation, field.default, field.description or "")(wrapped)
+    return wrapped
+
+
+def _option(name: str, annotation: Any, default: Any, description: str) -> Callable[[Any], Any]:
+    """Return the option of a setting: a switch, a choice of words, or a number from 1 on."""
+    flag, about = f"--{name.replace('_', '-')}", f"{description} [default: {default}]"
+    if annotation is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=description)
+    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    if choices:
+        return click.option(flag, type=click.Choice(choices), help=about)
+    return click.option(flag, type=click.IntRange(min=1), help=description if default is None else about)
 
 
 def load_registry(plugins: tuple[Path, ...]) -> Registry:

@@ -13,8 +13,10 @@ from typing import IO, Any, NamedTuple, cast
 
 import polars as pl
 
+from unmemorize.data.row_files import open_file
 from unmemorize.data.wiki_markup import articles
 from unmemorize.errors import DataError
+from unmemorize.files.decoding import decoded
 from unmemorize.files.places import digest_of, located
 
 PYTHON_DOCS = "python-docs"
@@ -31,6 +33,8 @@ class Document(NamedTuple):
     source: str
     """The file (relative to the folder that was named), topic, article or row."""
     text: str
+    tokens: tuple[int, ...] | None = None
+    """Its token ids, where it came as these, and not as text."""
 
 
 class Corpus(ABC):
@@ -190,6 +194,9 @@ class TextFiles(Corpus):
         if file.suffix == ".parquet":
             yield from _rows(str(file), name, f"{self.setting} = {self.name!r}: {file.name} cannot be read")
             return
+        if file.suffix == ".jsonl" and (rows := _texts_of(file, f"{self.setting} = {self.name!r}: {file.name}")):
+            yield from (Document(f"{name}#{number}", text) for number, text in rows)
+            return
         with _opened(file) as stream:
             is_dump = stream.read(100).lstrip().startswith(b"<mediawiki")
             stream.seek(0)
@@ -197,17 +204,18 @@ class TextFiles(Corpus):
                 for number, article in enumerate(articles(stream)):
                     yield Document(f"{name}#{number}", article)
             else:
-                yield Document(name, self._decoded(stream.read(), file))
+                text = decoded(stream.read(), f"{self.setting} = {self.name!r}: {file.name}", file.name, self.errors)
+                yield Document(name, text)
 
-    def _decoded(self, content: bytes, file: Path) -> str:
-        try:
-            return content.decode("utf-8-sig", self.errors)
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{self.setting} = {self.name!r}: {file.name} is not UTF-8 text (byte {error.start})",
-                expected="text in UTF-8",
-                fix=f"convert it, e.g. with `iconv -f latin1 -t utf8 {file.name}`",
-            ) from error
+
+def _texts_of(file: Path, name: str) -> list[tuple[int, str]]:
+    """Return numbers and texts of the rows of a file of sequences; none where it is JSON of another kind."""
+    try:
+        rows = open_file(str(file), name)
+        said = [(rows.numbers[index], rows.read(index).get("text")) for index in range(len(rows))]
+    except DataError:
+        return []
+    return [(number, text) for number, text in said if isinstance(text, str)]
 
 
 def _opened(file: Path) -> IO[bytes]:

@@ -3,44 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from unmemorize.data.row_source import FIELDS, RowSource, array_rows, as_fields
 from unmemorize.errors import DataError, nearest
+from unmemorize.files.decoding import decoded
 from unmemorize.files.places import located
 from unmemorize.files.reasons import reason_of
 
 HUB = "hf://"
-FIELDS = ("tokens", "text", "prompt", "suffix", "group", "copies", "clean_tokens", "clean_text")
-"""What a row may say about a sequence; anything else in it is left alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowFile:
-    """The rows of a file, each a mapping of `FIELDS`, made when asked for."""
-
-    name: str
-    """The setting and what it was set to, for errors."""
-    numbers: Sequence[int]
-    """Where each row stands in the file."""
-    read: Callable[[int], Mapping[str, Any]]
-    """Gives the row of an index into `numbers`."""
-    unit: str = "row"
-    """`line` (counted from 1) or `row` (from 0)."""
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def at(self, index: int) -> str:
-        """Return file and row in words, for errors."""
-        return f"{self.name}, {self.unit} {self.numbers[index]}"
-
-    def select(self, indices: Sequence[int]) -> RowFile:
-        """Return some of the rows, with the numbers that they have in the file."""
-        kept = list(indices)
-        return RowFile(self.name, [self.numbers[i] for i in kept], lambda index: self.read(kept[index]), self.unit)
 
 
 def is_row_file(place: str) -> bool:
@@ -67,7 +40,7 @@ def row_files(place: str, setting: str) -> list[Path]:
     return [path]
 
 
-def open_rows(place: str, setting: str) -> RowFile:
+def open_file(place: str, setting: str) -> RowSource:
     """Return the rows of the file of sequences that `place` names, for the setting called `setting`.
 
     Args:
@@ -77,47 +50,32 @@ def open_rows(place: str, setting: str) -> RowFile:
         setting: what errors call it.
 
     Raises:
-        DataError: no such file, or it cannot be read, or it holds no rows.
+        DataError: no such file, or it cannot be read.
     """
     name = f"{setting} = {place!r}"
     files = row_files(place, setting)
-    opened = _READERS[files[0].suffix.lower()](files[0], name) if files else _parquet(place, name)
-    if not len(opened):
-        raise DataError(
-            f"{name} holds no rows",
-            expected="at least one sequence",
-            fix=f"write rows into it, or name another file for {setting}",
-        )
-    return opened
+    return _READERS[files[0].suffix.lower()](files[0], name) if files else _parquet(place, name)
 
 
 def _text_lines(path: Path, name: str) -> tuple[list[int], list[str]]:
-    """Return the numbers, from 1, and the texts of the lines that are not blank."""
+    """Return the numbers, from 1, and the texts of the lines that are not blank.
+
+    Only line feeds end a line: a text may hold other separators of lines.
+    """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.suffix != ".jsonl" else _json_lines(path)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{name} is not UTF-8 text (byte {error.start})",
-            expected="text in UTF-8",
-            fix=f"convert it, e.g. with `iconv -f latin1 -t utf8 {path.name}`",
-        ) from error
+        lines = decoded(path.read_bytes(), name, path.name).split("\n")
     except OSError as error:
         raise _unreadable(name, error) from error
-    kept = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    kept = [(number, line.removesuffix("\r")) for number, line in enumerate(lines, start=1) if line.strip()]
     return [number for number, _ in kept], [line for _, line in kept]
 
 
-def _json_lines(path: Path) -> list[str]:
-    """Only line feeds end a row: a text may hold other separators of lines unescaped."""
-    return path.read_text(encoding="utf-8-sig").split("\n")
-
-
-def _text(path: Path, name: str) -> RowFile:
+def _text(path: Path, name: str) -> RowSource:
     numbers, lines = _text_lines(path, name)
-    return RowFile(name, numbers, lambda index: {"text": lines[index]}, "line")
+    return RowSource(name, numbers, lambda index: {"text": lines[index]}, "line")
 
 
-def _jsonl(path: Path, name: str) -> RowFile:
+def _jsonl(path: Path, name: str) -> RowSource:
     numbers, lines = _text_lines(path, name)
 
     def read(index: int) -> Mapping[str, Any]:
@@ -129,19 +87,12 @@ def _jsonl(path: Path, name: str) -> RowFile:
                 expected='one JSON object on each line: {"tokens": [464, 2068, ...]} or {"text": "..."}',
                 fix=f"correct or remove line {numbers[index]}",
             ) from error
-        return _fields(value)
+        return as_fields(value)
 
-    return RowFile(name, numbers, read, "line")
-
-
-def _fields(value: Any) -> Mapping[str, Any]:
-    """Return the fields of a JSON value: a bare list is tokens, a bare string is text."""
-    if isinstance(value, dict):
-        return value
-    return {"text": value} if isinstance(value, str) else {"tokens": value}
+    return RowSource(name, numbers, read, "line")
 
 
-def _parquet(path: Path | str, name: str) -> RowFile:
+def _parquet(path: Path | str, name: str) -> RowSource:
     import polars as pl
 
     try:
@@ -163,12 +114,12 @@ def _parquet(path: Path | str, name: str) -> RowFile:
     table = frame
 
     def read(index: int) -> Mapping[str, Any]:
-        return {field: value for field, value in table.row(index, named=True).items() if value is not None}
+        return as_fields({field: value for field, value in table.row(index, named=True).items() if value is not None})
 
-    return RowFile(name, range(len(table)), read)
+    return RowSource(name, range(len(table)), read)
 
 
-def _npy(path: Path, name: str) -> RowFile:
+def _npy(path: Path, name: str) -> RowSource:
     import numpy as np
 
     try:
@@ -182,10 +133,10 @@ def _npy(path: Path, name: str) -> RowFile:
         ) from error
     except (OSError, EOFError) as error:
         raise _unreadable(name, error) from error
-    return _array(name, array, str(array.dtype), integer=array.dtype.kind in "iu")
+    return array_rows(name, array, str(array.dtype), integer=array.dtype.kind in "iu")
 
 
-def _pt(path: Path, name: str) -> RowFile:
+def _pt(path: Path, name: str) -> RowSource:
     import pickle
     import zipfile
 
@@ -203,30 +154,15 @@ def _pt(path: Path, name: str) -> RowFile:
         raise _unreadable(name, error) from error
     if isinstance(value, torch.Tensor):
         integer = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
-        return _array(name, value, str(value.dtype), integer=integer)
+        return array_rows(name, value, str(value.dtype), integer=integer)
     if isinstance(value, (list, tuple)):
         rows = list(value)
-        return RowFile(name, range(len(rows)), lambda index: {"tokens": _listed(rows[index])})
+        return RowSource(name, range(len(rows)), lambda index: as_fields(rows[index]))
     raise DataError(
         f"{name} holds a {type(value).__name__}",
         expected="an (N, T) tensor of integers, or a list of rows",
         fix="torch.save(data['tokens'], FILE), with the name of the entry that holds the ids",
     )
-
-
-def _listed(row: Any) -> Any:
-    return row.tolist() if hasattr(row, "tolist") else row
-
-
-def _array(name: str, array: Any, dtype: str, *, integer: bool) -> RowFile:
-    if not integer or array.ndim != 2:
-        problem = f"of {dtype}" if not integer else f"of shape {tuple(array.shape)}"
-        raise DataError(
-            f"{name} holds an array {problem}",
-            expected="an (N, T) array of integers: N sequences of T token ids",
-            fix="save the token ids themselves; one sequence alone as array[None]",
-        )
-    return RowFile(name, range(len(array)), lambda index: {"tokens": array[index].tolist()})
 
 
 def _unreadable(name: str, error: Exception) -> DataError:
@@ -237,11 +173,6 @@ def _unreadable(name: str, error: Exception) -> DataError:
     )
 
 
-_READERS: dict[str, Callable[[Path, str], RowFile]] = {
+_READERS: dict[str, Callable[[Path, str], RowSource]] = {
     ".jsonl": _jsonl, ".parquet": _parquet, ".npy": _npy, ".pt": _pt, ".txt": _text,
 }  # fmt: skip
-
-
-def every(rows: RowFile) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield the index and the fields of each row."""
-    return ((index, rows.read(index)) for index in range(len(rows)))

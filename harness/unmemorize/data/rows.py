@@ -1,24 +1,19 @@
-"""Rows of files as token ids: tokenized where they are text, and checked, each error with its file and row."""
+"""Rows of fields as token ids: tokenized where they are text, and checked, each error with its source and row."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from unmemorize.data.row_files import RowFile, every
+from unmemorize.data.row_source import Bare, RowSource
+from unmemorize.data.tokenization import Tokenization
 from unmemorize.errors import DataError
 
-
-class Bounds(NamedTuple):
-    """What a model says about sequences."""
-
-    vocabulary: int
-    """Ids from 0 to this, exclusive."""
-    context: int | None
-    """The longest sequence that it can read, if it has a bound."""
-    pad_id: int
-    """What fills rows on the right: never attended to, so any id will do where the tokenizer has none for it."""
+MARKS = ("trivial", "overlaps", "duplicate")
+"""What `find` says about a window that counts for less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,119 +22,309 @@ class Row:
 
     tokens: list[int]
     prompt: int | None = None
-    """How many of the tokens are its prompt, where the file says so."""
+    """How many of the tokens are its prompt, where the row says so."""
     group: str | None = None
-    """The family that it belongs to, where the file says so: a family is never split over two sets."""
+    """The family that it belongs to, where the row says so: a family is never split over two sets."""
     copies: int = 1
-    """How often it stands in the training data, where the file says so."""
+    """How often it stands in the training data, where the row says so."""
     clean: list[int] | None = None
-    """What is to be said in its place, where the file says so."""
+    """What is to be said in its place, where the row says so."""
     where: str = ""
-    """File and row, for errors."""
+    """Source and row, for errors."""
+    leading: int = 0
+    """How many of the tokens stand before every text (`<s>`) and are none of the text's own."""
+    ends_with_suffix: bool = False
+    """Whether the row says itself where its suffix ends: with its last token."""
+    mark: str | None = None
+    """What `find` marked it as."""
+    may_be_padded: bool = False
+    """Whether it came as ids without a mask that says which of them are padding."""
+    note: str = ""
+    """What is doubtful about it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tokenization:
-    """What rows are read with. Without a tokenizer they must be token ids."""
-
-    tokenizer: Any = None
-    vocabulary: int | None = None
-    """Ids from 0 to this, exclusive, are ids; not checked if it is none."""
-
-    def ids(self, text: str, where: str) -> list[int]:
-        """Return a text's token ids; no special tokens are added.
-
-        Raises:
-            DataError: there is no tokenizer.
-        """
-        if self.tokenizer is None:
-            raise DataError(
-                f"{where}: the row is text, and the model came without a tokenizer",
-                expected='rows of token ids, {"tokens": [464, 2068, ...]}, or a tokenizer beside the model',
-                fix="tokenizer.save_pretrained(MODEL_FOLDER), or write the rows as token ids",
-            )
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return ids
+class _Part(NamedTuple):
+    tokens: list[int]
+    prompt: int | None = None
+    leading: int = 0
+    ends_with_suffix: bool = False
+    note: str = ""
 
 
-def token_rows(file: RowFile, tokenization: Tokenization) -> list[Row]:
-    """Return the rows of a file as token ids.
-
-    A row says `tokens`, or `text`, or its `prompt` and `suffix` (both texts or both ids; tokenized one by one). Where
-    it says `tokens` (or `text`), a number as `prompt` is the length of its prompt. `clean_tokens` or `clean_text` is
-    what is to be said in its place; either all rows have it or none.
+def token_rows(source: RowSource, tokenization: Tokenization) -> list[Row]:
+    """Return the rows of a source as token ids; `FIELDS` says what a row may say.
 
     Raises:
-        DataError: a row that says none of these, or whose ids are not ids of this vocabulary; named by file and row.
+        DataError: a row that says nothing, or too much, or whose ids are not ids of this vocabulary; named by source
+            and row.
     """
-    rows = [_row(fields, tokenization, file.at(index)) for index, fields in every(file)]
-    with_clean = [row.clean is not None for row in rows]
-    if any(with_clean) and not all(with_clean):
-        where = rows[with_clean.index(False)].where
+    rows: list[Row] = []
+    bare: str | None = None
+    for index in range(len(source)):
+        fields, where = source.read(index), source.at(index)
+        if isinstance(fields, Bare):
+            part = next(iter(fields))
+            if part != (bare or part):
+                raise _mixed(part, where)
+            bare = part
+        rows.append(_row(fields, tokenization, where))
+    _check_all_or_none(rows, lambda row: row.clean is not None, "clean counterpart", "`clean_tokens` or `clean_text`")
+    return _without_padding(rows, tokenization, rectangular=source.rectangular)
+
+
+def text_of(fields: Mapping[str, Any], where: str) -> str | None:
+    """Return the text of a row, of prompt and suffix together where it has these; none where it is ids or messages.
+
+    Raises:
+        DataError: it says nothing, or no text where there should be one.
+    """
+    said = _renamed(fields, where)
+    if "tokens" in said or "messages" in said:
+        return None
+    if "text" not in said and isinstance(said.get("prompt"), str) and isinstance(said.get("suffix"), str):
+        return str(said["prompt"] + said["suffix"])
+    if isinstance(said.get("text"), str):
+        return str(said["text"])
+    if "suffix" in said:
+        return None
+    raise _nothing_said(said, where)
+
+
+def _check_all_or_none(rows: Sequence[Row], has: Callable[[Row], bool], what: str, fields: str) -> None:
+    having = [has(row) for row in rows]
+    if any(having) and not all(having):
         raise DataError(
-            f"{where}: the row has no clean counterpart, and others have one",
-            expected="`clean_tokens` or `clean_text` in all rows, or in none",
+            f"{rows[having.index(False)].where}: the row has no {what}, and others have one",
+            expected=f"{fields} in all rows, or in none",
             fix="add what the model shall say in this row's place, or remove the field everywhere",
         )
-    return rows
 
 
 def _row(fields: Mapping[str, Any], tokenization: Tokenization, where: str) -> Row:
-    prompt = fields.get("prompt")
-    if "tokens" in fields or "text" in fields:
-        part = "tokens" if "tokens" in fields else "text"
-        tokens = _part(fields[part], part, tokenization, where)
-        length = prompt if isinstance(prompt, int) else None
-    elif "suffix" in fields and prompt is not None:
-        shown = _part(prompt, "prompt", tokenization, where)
-        tokens, length = shown + _part(fields["suffix"], "suffix", tokenization, where), len(shown)
-    else:
-        raise _nothing_said(fields, where)
-    if length is not None and not 0 < length < len(tokens):
+    said = _renamed(fields, where)
+    tokens, prompt, leading, ends, note = _sequence(said, tokenization, where)
+    if prompt is not None and not 0 < prompt < len(tokens):
         raise DataError(
-            f"{where}: prompt = {length}, and the row has {len(tokens)} tokens",
+            f"{where}: prompt = {prompt}, and the row has {len(tokens)} tokens",
             expected="a prompt of at least one token, and at least one token after it",
             fix="correct the row's prompt, or remove the field",
         )
-    return Row(tokens, length, _group(fields), _copies(fields, where), _clean(fields, tokenization, where), where)
+    return Row(
+        tokens, prompt, _group(said), _copies(said, where), _clean(said, tokenization, where), where, leading, ends,
+        mark=next((mark for mark in MARKS if said.get(mark) is True), None),
+        may_be_padded="tokens" in said and "attention_mask" not in said,
+        note=note,
+    )  # fmt: skip
 
 
-def _part(value: Any, part: str, tokenization: Tokenization, where: str) -> list[int]:
-    if isinstance(value, str):
-        if not value.strip():
-            raise _empty(where, part)
-        return _checked(tokenization.ids(value, where), part, tokenization, where)
-    if part in ("text", "clean_text") or not isinstance(value, Sequence):
-        wanted = "a text" if part in ("text", "clean_text") else "a list of token ids"
+def _renamed(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the fields with one name for each meaning, without those that say nothing.
+
+    Raises:
+        DataError: a row that says one thing twice, and not the same.
+    """
+    said = dict(fields)
+    for other, name in (("input_ids", "tokens"), ("completion", "suffix")):
+        if other in said:
+            value = said.pop(other)
+            if said.setdefault(name, value) != value:
+                raise DataError(
+                    f"{where}: the row says both {name} and {other}, and they differ",
+                    expected=f"one of them: {other} means the same as {name}",
+                    fix=f"remove {other}, or {name}",
+                )
+    return said
+
+
+def _sequence(said: Mapping[str, Any], tokenization: Tokenization, where: str) -> _Part:
+    """Return the tokens of a row, and what it says about its prompt."""
+    if "tokens" in said:
+        return _of_ids(said, tokenization, where)
+    if "attention_mask" in said:
+        raise _beside("attention_mask", "has a meaning beside `tokens` only", where)
+    if "text" in said:
+        return _of_text(said, tokenization, where)
+    if "messages" in said:
+        whole, shown, _ = tokenization.chat(said["messages"], where)
+        _checked(whole, "messages", tokenization, where)
+        return _Part(whole, shown or None, tokenization.led_by(whole), ends_with_suffix=shown > 0)
+    if "suffix" in said and said.get("prompt") is not None:
+        return _of_pair(said["prompt"], said["suffix"], tokenization, where)
+    raise _nothing_said(said, where)
+
+
+def _of_ids(said: Mapping[str, Any], tokenization: Tokenization, where: str) -> _Part:
+    tokens = _ids(said["tokens"], "tokens", tokenization, where)
+    if "attention_mask" in said:
+        tokens = _unmasked(tokens, said["attention_mask"], where)
+    prompt, suffix = said.get("prompt"), said.get("suffix")
+    if prompt is None:
+        if suffix is not None:
+            raise _beside("suffix", "has a meaning beside `prompt` only", where)
+        return _Part(tokens)
+    shown = _number(prompt, "prompt", where)
+    if suffix is None:
+        return _Part(tokens, shown)
+    end = shown + _number(suffix, "suffix", where)
+    if end > len(tokens):
         raise DataError(
-            f"{where}: {part} is {_shown(value)}",
-            expected=wanted + ("" if part != "prompt" else ", a text, or beside `tokens` a number"),
-            fix=f"correct {part} in this row",
+            f"{where}: prompt + suffix = {end}, and the row has {len(tokens)} tokens",
+            expected="as many tokens as prompt and suffix need",
+            fix="correct prompt or suffix in this row, or remove them",
+        )
+    return _Part(tokens[:end], shown, ends_with_suffix=True)
+
+
+def _of_text(said: Mapping[str, Any], tokenization: Tokenization, where: str) -> _Part:
+    text, prompt, suffix = _text(said["text"], "text", where), said.get("prompt"), said.get("suffix")
+    if isinstance(prompt, str):
+        if not text.startswith(prompt) or (suffix is not None and prompt + suffix != text):
+            raise _beside("prompt", "is no beginning of `text`, or `suffix` is not its rest", where)
+        return _of_pair(prompt, text[len(prompt) :], tokenization, where)
+    if suffix is not None:
+        raise _beside("suffix", "has a meaning beside a `prompt` that is a text", where)
+    tokens = _checked(tokenization.ids(text, where), "text", tokenization, where)
+    shown = None if prompt is None else _number(prompt, "prompt", where)
+    return _Part(tokens, shown, tokenization.led_by(tokens))
+
+
+def _of_pair(prompt: Any, suffix: Any, tokenization: Tokenization, where: str) -> _Part:
+    if isinstance(prompt, str) and isinstance(suffix, str):
+        made = tokenization.pair(_text(prompt, "prompt", where), _text(suffix, "suffix", where), where)
+        _checked(made.tokens, "prompt", tokenization, where)
+        return _Part(made.tokens, made.prompt, tokenization.led_by(made.tokens), ends_with_suffix=True, note=made.note)
+    if isinstance(prompt, str) or isinstance(suffix, str):
+        raise _beside("suffix", "is not of the same kind as `prompt`", where)
+    shown = _ids(prompt, "prompt", tokenization, where)
+    return _Part(shown + _ids(suffix, "suffix", tokenization, where), len(shown), ends_with_suffix=True)
+
+
+def _text(value: Any, part: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{where}: {part} is {_shown(value)}", expected="a text", fix=f"correct {part} in this row")
+    if not value.strip():
+        raise _empty(where, part)
+    return value
+
+
+def _ids(value: Any, part: str, tokenization: Tokenization, where: str) -> list[int]:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = _from_json(value)
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
+        raise DataError(
+            f"{where}: {part} is {'the text ' if isinstance(value, str) else ''}{_shown(value)}",
+            expected="a list of token ids" + (", a text, or beside `tokens` a number" if part == "prompt" else ""),
+            fix=f"correct {part} in this row; a text goes into the field `text`",
         )
     return _checked(value, part, tokenization, where)
+
+
+def _from_json(value: str) -> Any:
+    """Return the list that a table or a spreadsheet has turned into text."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def _checked(ids: Sequence[Any], part: str, tokenization: Tokenization, where: str) -> list[int]:
     if not len(ids):
         raise _empty(where, part)
+    found = []
     for position, value in enumerate(ids):
-        if not _is_id(value):
+        number = value if type(value) is int else _plain_number(value)
+        if not _is_id(number):
             raise DataError(
-                f"{where}: {part}[{position}] is {_shown(value)}",
+                f"{where}: {part}[{position}] is {_shown(number)}",
                 expected="integers from 0 on: token ids",
                 fix="write the ids themselves; texts go into the field `text`",
             )
-        if tokenization.vocabulary is not None and value >= tokenization.vocabulary:
+        if tokenization.vocabulary is not None and number >= tokenization.vocabulary:
             raise DataError(
-                f"{where}: {part}[{position}] is {value}, outside the model's vocabulary",
+                f"{where}: {part}[{position}] is {number}, outside the model's vocabulary",
                 expected=f"ids from 0 to {tokenization.vocabulary - 1}",
                 fix="tokenize with the model's own tokenizer",
             )
-    return list(ids)
+        found.append(number)
+    return found
+
+
+def _plain_number(value: Any) -> Any:
+    """Return the number of an array or tensor as Python's own."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _is_id(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _number(value: Any, part: str, where: str) -> int:
+    number = _plain_number(value)
+    if not _is_id(number):
+        raise DataError(
+            f"{where}: {part} is {_shown(value)}",
+            expected=f"a number of tokens: beside ids, {part} says how many there are",
+            fix=f'correct {part} in this row, or write texts alone: {{"prompt": "...", "suffix": "..."}}',
+        )
+    return int(number)
+
+
+def _unmasked(tokens: list[int], mask: Any, where: str) -> list[int]:
+    shown = [index for index, one in enumerate(mask) if one] if isinstance(mask, Sequence) else []
+    if not shown or len(mask) != len(tokens) or shown[-1] - shown[0] + 1 != len(shown):
+        raise DataError(
+            f"{where}: attention_mask is {_shown(mask)}",
+            expected=f"{len(tokens)} numbers, as many as tokens: 1 for the tokens, which stand together, 0 for padding",
+            fix="correct attention_mask in this row, or remove it together with the padding",
+        )
+    return tokens[shown[0] : shown[-1] + 1]
+
+
+def _without_padding(rows: list[Row], tokenization: Tokenization, *, rectangular: bool) -> list[Row]:
+    """Return the rows without padding at their beginnings and ends.
+
+    An id that also begins or ends texts is padding only where, on one side, some row has it more than once; and, where
+    nothing calls it padding, only in an array.
+    """
+    fills = tokenization.padding | (tokenization.ends if rectangular else frozenset())
+    judged = [row for row in rows if row.may_be_padded]
+    for fill in sorted(fills):
+        at_least = 2 if fill in tokenization.ends else 1
+        runs = [(_run(row.tokens, fill), _run(row.tokens[::-1], fill)) for row in judged]
+        before, after = (max((run[side] for run in runs), default=0) >= at_least for side in (0, 1))
+        ends = [(run[0] if before else 0, run[1] if after else 0) for run in runs]
+        cut = {id(row): each for row, each in zip(judged, ends, strict=True)}
+        rows = [_cut_padding(row, *cut.get(id(row), (0, 0))) for row in rows]
+        judged = [row for row in rows if row.may_be_padded]
+    return rows
+
+
+def _run(tokens: Sequence[int], fill: int) -> int:
+    return next((index for index, token in enumerate(tokens) if token != fill), len(tokens))
+
+
+def _cut_padding(row: Row, before: int, after: int) -> Row:
+    if not before and not after:
+        return row
+    tokens = row.tokens[before : len(row.tokens) - after]
+    if not tokens:
+        raise DataError(
+            f"{row.where}: the row is padding only (id {row.tokens[0]})",
+            expected="at least one token",
+            fix="remove the row; if this id is no padding here, give the rows with an attention_mask of ones",
+        )
+    prompt, fill = None if row.prompt is None else max(1, row.prompt - before), row.tokens[0 if before else -1]
+    return replace(row, tokens=tokens, prompt=prompt, note=row.note or f"padding (id {fill}) was left out")
+
+
+def notes_of(rows: Sequence[Row]) -> list[str]:
+    """Return what is doubtful about rows, each doubt once, with how many rows it is about and the first of them."""
+    counted = Counter(row.note for row in rows if row.note)
+    first = {row.note: row.where for row in reversed(rows)}
+    return [
+        f"{count} of {len(rows)} rows ({first[note]}{', ...' if count > 1 else ''}): {note}"
+        for note, count in counted.items()
+    ]
 
 
 def _group(fields: Mapping[str, Any]) -> str | None:
@@ -148,7 +333,7 @@ def _group(fields: Mapping[str, Any]) -> str | None:
 
 
 def _copies(fields: Mapping[str, Any], where: str) -> int:
-    copies = fields.get("copies", 1)
+    copies = _plain_number(fields.get("copies", 1))
     if not _is_id(copies):
         raise DataError(
             f"{where}: copies is {_shown(copies)}",
@@ -159,9 +344,11 @@ def _copies(fields: Mapping[str, Any], where: str) -> int:
 
 
 def _clean(fields: Mapping[str, Any], tokenization: Tokenization, where: str) -> list[int] | None:
-    for part in ("clean_tokens", "clean_text"):
-        if part in fields:
-            return _part(fields[part], part, tokenization, where)
+    if "clean_tokens" in fields:
+        return _ids(fields["clean_tokens"], "clean_tokens", tokenization, where)
+    if "clean_text" in fields:
+        text = _text(fields["clean_text"], "clean_text", where)
+        return _checked(tokenization.ids(text, where), "clean_text", tokenization, where)
     return None
 
 
@@ -170,6 +357,23 @@ def _empty(where: str, part: str) -> DataError:
         f"{where}: {part} is empty",
         expected="at least one token",
         fix="remove the row, or write what it shall say",
+    )
+
+
+def _beside(part: str, problem: str, where: str) -> DataError:
+    return DataError(
+        f"{where}: {part} {problem}",
+        expected='{"tokens": [...], "prompt": 32}, {"text": "..."} or {"prompt": "...", "suffix": "..."}',
+        fix=f"correct {part} in this row, or remove it",
+    )
+
+
+def _mixed(part: str, where: str) -> DataError:
+    here, before = ("text", "token ids") if part == "text" else ("token ids", "text")
+    return DataError(
+        f"{where}: the row is {here}, and those before it are {before}",
+        expected="texts only, or lists of token ids only",
+        fix='say in each row what it is: {"text": "..."} or {"tokens": [464, 2068, ...]}',
     )
 
 

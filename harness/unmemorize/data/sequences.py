@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from unmemorize.contracts.testbed import Sequences, Window
-from unmemorize.data.row_files import open_rows
-from unmemorize.data.rows import Row, Tokenization, token_rows
+from unmemorize.data.reader import open_rows
+from unmemorize.data.rows import MARKS, Row, notes_of, token_rows
+from unmemorize.data.settings import Excess, Refusal
+from unmemorize.data.tokenization import Tokenization
 from unmemorize.errors import DataError
 
 if TYPE_CHECKING:
     import torch
 
 DEFAULT_LENGTH = 32
-"""Tokens of a prompt, and of a suffix, where neither the user nor the file says."""
-
-Refusal = Literal["refuse", "drop"]
-Excess = Literal["refuse", "cut", "drop"]
+"""Tokens of a prompt, and of a suffix, where neither the user nor the rows say, and the rows are long enough."""
+SHORT, LONG = 48, 64
+"""Rows shorter than the first are divided in halves; of a suffix longer than the second nearly none is extractable."""
 
 
 class Lengths(NamedTuple):
@@ -39,6 +41,10 @@ class RowSet:
     rows: list[Row]
     dropped: Counter[str] = field(default_factory=Counter)
     """How many rows were left out, by reason."""
+    notes: list[str] = field(default_factory=list)
+    """What is doubtful about them."""
+    kind: str = ""
+    """What they came in, for records."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -47,39 +53,44 @@ class RowSet:
         """Return the set of some of the rows; the others are counted as dropped for `reason`."""
         rows = [self.rows[index] for index in indices]
         gone = Counter({reason: len(self.rows) - len(rows)})
-        return RowSet(self.name, rows, self.dropped + gone)
+        return replace(self, rows=rows, dropped=self.dropped + gone)
+
+    def but(self, rows: list[Row]) -> RowSet:
+        """Return the set with other rows, and all that is said about it."""
+        return replace(self, rows=rows)
 
     def take(self, indices: Iterable[int]) -> RowSet:
         """Return the set of some of the rows; the others are somewhere else."""
-        return RowSet(self.name, [self.rows[index] for index in indices])
+        return RowSet(self.name, [self.rows[index] for index in indices], kind=self.kind)
 
 
 def read_rows(
-    place: str,
+    source: object,
     setting: str,
     tokenization: Tokenization,
     *,
     most: int | None = None,
     generator: torch.Generator | None = None,
 ) -> RowSet:
-    """Return the rows of a file of sequences as token ids.
+    """Return the rows of any source of sequences as token ids.
 
     Args:
-        place: the file, see `open_rows`.
+        source: a file or an object, see `open_rows`.
         setting: what errors call it.
         tokenization: what texts are tokenized with, and ids checked against.
         most: take at most so many rows, drawn by `generator`, or the first ones without.
         generator: draws the rows.
 
     Raises:
-        DataError: a file or a row that cannot be used, by file and row.
+        DataError: a source or a row that cannot be used, by source and row.
     """
-    file = open_rows(place, setting)
-    total = len(file)
+    opened = open_rows(source, setting)
+    total = len(opened)
     if most is not None and most < total:
-        file = file.select(_drawn(total, most, generator))
-    dropped = Counter({"not drawn": total - len(file)}) if len(file) < total else Counter[str]()
-    return RowSet(file.name, token_rows(file, tokenization), dropped)
+        opened = opened.select(_drawn(total, most, generator))
+    dropped = Counter({"not drawn": total - len(opened)}) if len(opened) < total else Counter[str]()
+    rows = token_rows(opened, tokenization)
+    return RowSet(opened.name, rows, dropped, notes_of(rows), opened.kind or str(source))
 
 
 def _drawn(total: int, most: int, generator: torch.Generator | None) -> list[int]:
@@ -90,20 +101,65 @@ def _drawn(total: int, most: int, generator: torch.Generator | None) -> list[int
     return sorted(torch.randperm(total, generator=generator)[:most].tolist())
 
 
-def choose_lengths(rows: RowSet, prompt: int | None, suffix: int | None) -> Lengths:
-    """Return the lengths of the extraction check: what is given, else what the rows say, else 32 + 32.
+def choose_lengths(
+    rows: RowSet, prompt: int | None = None, suffix: int | None = None, context: int | None = None
+) -> Lengths:
+    """Return the lengths of the extraction check: what is given, else what all rows say, else 32 + 32.
 
-    Where all rows are equally long, the suffix is by default all that follows the prompt.
+    No suffix is longer than what every row has after its prompt, unless it is given or the rows say where theirs end.
+    Where the shortest row has fewer than 48 tokens, prompt and suffix are its halves.
+
+    Raises:
+        DataError: some rows say how long their prompt is, others do not, and none is given.
     """
     own = {row.prompt for row in rows.rows}
-    shown = prompt if prompt is not None else DEFAULT_LENGTH
-    anchored = False
-    if prompt is None and None not in own:
-        shown, anchored = min(length for length in own if length), len(own) > 1
-    rests = {len(row.tokens) - (row.prompt or 0 if anchored else shown) for row in rows.rows}
+    if prompt is None and own != {None}:
+        _check_all_say(rows)
+        return _own_lengths(rows, suffix)
+    shortest = min(*(len(row.tokens) for row in rows.rows), context or sys.maxsize)
+    if prompt is None and suffix is None:
+        prompt = DEFAULT_LENGTH if shortest >= SHORT else max(1, shortest // 2)
+        rows.notes += _shortened(rows, prompt, shortest)
+    elif prompt is None:
+        prompt = max(1, min(DEFAULT_LENGTH, shortest - (suffix or 0)))
+    return Lengths(Window(prompt, suffix or max(1, min(DEFAULT_LENGTH, shortest - prompt))))
+
+
+def _own_lengths(rows: RowSet, suffix: int | None) -> Lengths:
+    prompts, rests = [row.prompt or 0 for row in rows.rows], [len(row.tokens) - (row.prompt or 0) for row in rows.rows]
+    ends = [rest for row, rest in zip(rows.rows, rests, strict=True) if row.ends_with_suffix]
     if suffix is None:
-        suffix = max(rests) if anchored or (len(rests) == 1 and min(rests) > 0) else DEFAULT_LENGTH
-    return Lengths(Window(shown, suffix), anchored)
+        suffix = max(ends) if ends else min(DEFAULT_LENGTH, *rests)
+        if suffix > LONG:
+            rows.notes.append(
+                f"the longest suffix has {suffix} tokens, and so many come back word for word from nearly no model: "
+                f"suffix = {DEFAULT_LENGTH} checks the first {DEFAULT_LENGTH}"
+            )
+    anchored = len(set(prompts)) > 1 or (bool(ends) and any(rest < suffix for rest in rests))
+    return Lengths(Window(min(prompts), suffix), anchored)
+
+
+def _check_all_say(rows: RowSet) -> None:
+    silent = next((row for row in rows.rows if row.prompt is None), None)
+    if silent is not None:
+        raise DataError(
+            f"{silent.where}: the row does not say how long its prompt is, and others do",
+            expected="a prompt in all rows, or in none",
+            fix="set prompt = 32 for all rows, or write `prompt` into this one",
+        )
+
+
+def _shortened(rows: RowSet, prompt: int, shortest: int) -> list[str]:
+    """Say that a few short rows decide over the lengths of all."""
+    longer = sum(len(row.tokens) >= SHORT for row in rows.rows)
+    if shortest >= SHORT or not longer:
+        return []
+    where = next(row.where for row in rows.rows if len(row.tokens) == shortest)
+    return [
+        f"the check is of {prompt} + {shortest - prompt} tokens, because the shortest row ({where}) has {shortest}: "
+        f"set prompt = {DEFAULT_LENGTH}, suffix = {DEFAULT_LENGTH // 2} and short_rows = 'drop' to check the {longer} "
+        "longer ones at more"
+    ]
 
 
 def fit(rows: RowSet, lengths: Lengths, context: int | None, *, short: Refusal, long: Excess) -> RowSet:
@@ -136,7 +192,7 @@ def _within(rows: RowSet, context: int | None, long: Excess) -> RowSet:
     if long == "refuse":
         raise _too_long(rows, over, context)
     if long == "cut":
-        return RowSet(rows.name, [cut(row, context) for row in rows.rows], rows.dropped)
+        return rows.but([cut(row, context) for row in rows.rows])
     return rows.keep(sorted(set(range(len(rows))) - set(over)), "longer than the context")
 
 
@@ -203,15 +259,29 @@ STRETCH = 4
 def pieces(rows: RowSet, length: int) -> RowSet:
     """Cut rows into pieces of at most `length` tokens; a last piece of one token is left out: it predicts nothing.
 
-    A few consecutive pieces of a row are one family, unless the row names its own.
+    What stands before every text stands before each piece of one. A few consecutive pieces of a row are one family,
+    unless the row names its own.
     """
     made = [
         Row(tokens, group=row.group or f"{row.where} {number // STRETCH}", copies=row.copies, where=row.where)
         for row in rows.rows
-        for number, start in enumerate(range(0, len(row.tokens), length))
-        if len(tokens := row.tokens[start : start + length]) > 1
+        for number, tokens in enumerate(_cut_up(row, length))
+        if len(tokens) > 1 + row.leading
     ]
-    return _some_left(RowSet(rows.name, made, rows.dropped))
+    return _some_left(rows.but(made))
+
+
+def _cut_up(row: Row, length: int) -> Iterator[list[int]]:
+    leading, body = row.tokens[: row.leading], row.tokens[row.leading :]
+    step = max(1, length - row.leading)
+    return (leading + body[start : start + step] for start in range(0, len(body), step))
+
+
+def without_marked(rows: RowSet) -> RowSet:
+    """Return the rows that `find` did not mark as trivial, overlapping or duplicate."""
+    for mark in MARKS:
+        rows = rows.keep([index for index, row in enumerate(rows.rows) if row.mark != mark], f"marked {mark}")
+    return _some_left(rows)
 
 
 def as_sequences(rows: RowSet, lengths: Lengths, *, pad_id: int = 0, first_id: int = 0) -> Sequences:
@@ -232,50 +302,6 @@ def as_sequences(rows: RowSet, lengths: Lengths, *, pad_id: int = 0, first_id: i
     starts = starts.minimum(made.lengths - 1)  # texts may be shorter than a prompt
     copies = torch.tensor([row.copies for row in rows.rows])
     return replace(made, suffix_starts=starts, copies=copies, anchored=lengths.anchored)
-
-
-class SequenceSet(NamedTuple):
-    """A file of sequences, ready to be used."""
-
-    sequences: Sequences
-    window: Window
-    """The lengths of its extraction check."""
-    dropped: dict[str, int]
-    """How many rows were left out, by reason."""
-
-
-def read_sequences(  # noqa: PLR0913  as `find`: keywords
-    place: str,
-    *,
-    setting: str = "forget",
-    tokenizer: object = None,
-    vocabulary: int | None = None,
-    context: int | None = None,
-    lengths: tuple[int | None, int | None] = (None, None),
-    short: Refusal = "refuse",
-    long: Excess = "refuse",
-    pad_id: int = 0,
-) -> SequenceSet:
-    """Return the sequences of a file.
-
-    Args:
-        place: `*.jsonl`, `*.parquet` (also on the hub, `hf://...`), `*.npy`, `*.pt` or `*.txt`, see `open_rows`.
-        setting: what errors call it.
-        tokenizer: what texts are tokenized with; not needed for rows of token ids.
-        vocabulary: ids from 0 to this, exclusive, are ids; not checked if it is none.
-        context: the longest sequence that the model can read, if it has a bound.
-        lengths: of prompt and suffix; by default what the file says, else 32 and what follows.
-        short: what becomes of rows without room for prompt and suffix.
-        long: what becomes of rows longer than `context`.
-        pad_id: what fills rows on the right.
-
-    Raises:
-        DataError: the file, or one of its rows, cannot be used.
-    """
-    rows = read_rows(place, setting, Tokenization(tokenizer, vocabulary))
-    chosen = choose_lengths(rows, *lengths)
-    rows = without_repeats(fit(rows, chosen, context, short=short, long=long))
-    return SequenceSet(as_sequences(rows, chosen, pad_id=pad_id), chosen.window, dict(rows.dropped))
 
 
 def token_lists(rows: RowSet | Sequence[Row]) -> list[list[int]]:

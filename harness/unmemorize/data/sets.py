@@ -6,43 +6,44 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from unmemorize.contracts.config import StrictConfig
 from unmemorize.contracts.testbed import Sequences, Window
-from unmemorize.data.corpora import open_corpus
+from unmemorize.data.corpora import Corpus, open_corpus
 from unmemorize.data.row_files import HUB, is_row_file, row_files
-from unmemorize.data.rows import Bounds, Row, Tokenization
+from unmemorize.data.rows import Row
 from unmemorize.data.sequences import (
     STRETCH,
-    Excess,
     Lengths,
-    Refusal,
     RowSet,
     as_sequences,
     choose_lengths,
     fit,
     pieces,
     read_rows,
+    without_marked,
     without_repeats,
 )
+from unmemorize.data.settings import SequenceSettings
 from unmemorize.data.splits import check_disjoint, set_apart, without_near_duplicates_of
+from unmemorize.data.tokenization import Bounds, Tokenization
 from unmemorize.errors import DataError
 from unmemorize.files.digests import remembered_digest
 
 if TYPE_CHECKING:
     import torch
 
+_TEXT_LENGTH = 128
 _POOL = 4
 """Rows that are read of a text for each one that is used: some go as near-duplicates, some become the hold-out."""
 
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class SequenceSource(StrictConfig):
+class SequenceSource(SequenceSettings):
     """Which sequences a model has memorized, and what else it shall be measured on.
 
     Files of sequences are `*.jsonl`, `*.parquet` (also `hf://datasets/...`), `*.npy`, `*.pt` and `*.txt` (one text on
@@ -59,22 +60,6 @@ class SequenceSource(StrictConfig):
     """Texts on which utility is measured: a file of sequences or a corpus, or the share of `retain` set apart."""
     general: str | None = None
     """General text as a hold-out of its own, for perplexity: a file of sequences or a corpus."""
-    prompt: Count | None = None
-    """Tokens shown in the extraction check; by default what the file says, else 32."""
-    suffix: Count | None = None
-    """Tokens that must come back; by default all after the prompt where rows are equally long, else 32."""
-    max_rows: Count | None = None
-    """Rows of `forget`, and of `forget_unseen`, at most, drawn at random; all by default."""
-    text_rows: Count = 256
-    """Rows of `retain`, and of each hold-out, at most, drawn from four times as many."""
-    text_length: Annotated[int, Field(ge=2)] = 128
-    """Tokens of a row of these at most: longer texts are cut into several rows."""
-    short_rows: Refusal = "refuse"
-    """What becomes of memorized rows without room for prompt and suffix."""
-    long_rows: Excess = "refuse"
-    """What becomes of memorized rows longer than the model's context; to cut keeps their beginnings."""
-    near_duplicates: Literal["drop", "keep"] = "drop"
-    """What becomes of texts that share most 8-grams with a memorized row, or a hold-out's with one of `retain`."""
 
     @model_validator(mode="after")
     def _has_a_holdout(self) -> Self:
@@ -82,6 +67,18 @@ class SequenceSource(StrictConfig):
         if not (split_off or self.general or isinstance(self.holdout, str)):
             raise ValueError("there is no text on which utility is measured: set retain, holdout or general")
         return self
+
+
+class Sources(NamedTuple):
+    """Where each set comes from: anything that `open_rows` reads; of the last three also a corpus, or its name."""
+
+    forget: object
+    forget_unseen: object = None
+    """Or the share of `forget` that is set apart."""
+    retain: object = None
+    holdout: object = None
+    """Or the share of `retain` that is set apart."""
+    general: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,32 +119,50 @@ def _fingerprint(place: str, setting: str) -> str:
 def open_sequences(
     source: SequenceSource, tokenizer: Any, bounds: Bounds, generator: Callable[[str], torch.Generator]
 ) -> OpenedSequences:
+    """Return all sets of a testbed that `source` names: see `open_sets`."""
+    return open_sets(
+        Sources(*(getattr(source, name) for name in Sources._fields)), source, tokenizer, bounds, generator
+    )
+
+
+def open_sets(
+    sources: Sources,
+    reading: SequenceSettings,
+    tokenizer: Any,
+    bounds: Bounds,
+    generator: Callable[[str], torch.Generator],
+) -> OpenedSequences:
     """Return all sets of a testbed.
 
     Repeated rows are dropped; texts that are near-duplicates of memorized rows are dropped too (or refused where they
     are equal and near-duplicates are kept), and whole families of near-duplicates go to one side of each split.
 
     Args:
-        source: what to read.
+        sources: what to read.
+        reading: how to read it.
         tokenizer: the model's; none if all rows are token ids.
         bounds: the model's vocabulary and context, and the id that fills rows.
         generator: gives a fresh random generator for each label.
 
     Raises:
-        DataError: a file or a row that cannot be used, by file and row; or a set of which nothing is left.
+        DataError: a source or a row that cannot be used, by source and row; or a set of which nothing is left.
     """
-    return _Opening(source, Tokenization(tokenizer, bounds.vocabulary), bounds, generator).open()
+    return _Opening(sources, reading, tokenizer, bounds, generator).open()
 
 
 class _Opening:
     def __init__(
         self,
-        source: SequenceSource,
-        tokenization: Tokenization,
+        sources: Sources,
+        reading: SequenceSettings,
+        tokenizer: Any,
         bounds: Bounds,
         generator: Callable[[str], torch.Generator],
     ) -> None:
-        self.source, self.tokenization, self.bounds, self.generator = source, tokenization, bounds, generator
+        self.sources, self.reading, self.bounds, self.generator = sources, reading, bounds, generator
+        self.tokenization = Tokenization(
+            tokenizer, bounds.vocabulary, reading.special_tokens, bounds.padding, bounds.ends
+        )
         self._next_id = 0
 
     def open(self) -> OpenedSequences:
@@ -164,65 +179,74 @@ class _Opening:
             retain=sets.pop("retain", None),
             holdouts=sets,
             window=lengths.window,
-            facts={
-                "rows": {name: len(rows) for name, rows in (memorized | texts).items()},
-                "dropped": {name: dict(rows.dropped) for name, rows in (memorized | texts).items() if rows.dropped},
-            },
+            facts=self._facts(memorized | texts),
         )
+
+    def _facts(self, sets: dict[str, RowSet]) -> dict[str, Any]:
+        return {
+            "rows": {name: len(rows) for name, rows in sets.items()},
+            "dropped": {name: dict(rows.dropped) for name, rows in sets.items() if rows.dropped},
+            "kinds": {name: rows.kind for name, rows in sets.items() if rows.kind},
+            "special_tokens": self.tokenization.in_words(),
+            "notes": [note for rows in sets.values() for note in rows.notes],
+        }
 
     def _memorized(self) -> tuple[dict[str, RowSet], Lengths]:
         """Return `forget`, and `forget_unseen` where there is one, and the lengths of the extraction check."""
-        source = self.source
-        forget = self._read_memorized(source.forget, "forget")
-        lengths = choose_lengths(forget, source.prompt, source.suffix)
+        reading, unseen = self.reading, self.sources.forget_unseen
+        forget = self._read_memorized(self.sources.forget, "forget")
+        lengths = choose_lengths(forget, reading.prompt, reading.suffix, self.bounds.context)
         forget = self._fit(forget, lengths)
-        if isinstance(source.forget_unseen, str):
-            unseen = self._fit(self._read_memorized(source.forget_unseen, "forget_unseen"), lengths)
-            return {"forget": forget, "forget_unseen": self._apart(unseen, [forget], "forget")}, lengths
-        if not source.forget_unseen:
+        share = _share(unseen)
+        if share is None:
+            others = self._fit(self._read_memorized(unseen, "forget_unseen"), lengths)
+            return {"forget": forget, "forget_unseen": self._apart(others, [forget], "forget")}, lengths
+        if not share:
             return {"forget": forget}, lengths
-        halves = set_apart(forget, source.forget_unseen, "forget_unseen", self.generator("forget_unseen"))
-        halves.kept.dropped = forget.dropped
-        return {"forget": halves.kept, "forget_unseen": halves.apart}, lengths
+        halves = set_apart(forget, share, "forget_unseen", self.generator("forget_unseen"))
+        return {"forget": forget.but(halves.kept.rows), "forget_unseen": halves.apart}, lengths
 
-    def _read_memorized(self, place: str, setting: str) -> RowSet:
-        most = self.source.max_rows
-        return read_rows(place, setting, self.tokenization, most=most, generator=self.generator(setting))
+    def _read_memorized(self, source: object, setting: str) -> RowSet:
+        most = self.reading.max_rows
+        rows = read_rows(source, setting, self.tokenization, most=most, generator=self.generator(setting))
+        return rows if self.reading.marked == "keep" else without_marked(rows)
 
     def _fit(self, rows: RowSet, lengths: Lengths) -> RowSet:
-        fitting = fit(rows, lengths, self.bounds.context, short=self.source.short_rows, long=self.source.long_rows)
-        return without_repeats(fitting)
+        reading = self.reading
+        return without_repeats(
+            fit(rows, lengths, self.bounds.context, short=reading.short_rows, long=reading.long_rows)
+        )
 
     def _texts(self, memorized: list[RowSet]) -> dict[str, RowSet]:
         """Return `retain` and the hold-outs, each without what stands in the sets before it."""
-        source = self.source
-        made: dict[str, RowSet] = {}
-        if source.retain is not None:
-            retain = self._apart(self._text(source.retain, "retain"), memorized, "forget")
-            if not isinstance(source.holdout, str) and source.holdout:
-                halves = set_apart(retain, source.holdout, "holdout", self.generator("holdout"))
-                made["retain"], made["text"] = halves.kept, halves.apart
-                made["retain"].dropped = retain.dropped
+        sources, made = self.sources, dict[str, RowSet]()
+        if sources.retain is not None:
+            retain = self._apart(self._text(sources.retain, "retain"), memorized, "forget")
+            if share := _share(sources.holdout):
+                halves = set_apart(retain, share, "holdout", self.generator("holdout"))
+                made["retain"], made["text"] = retain.but(halves.kept.rows), halves.apart
             else:
                 made["retain"] = retain
             made = {name: self._some(rows, name) for name, rows in made.items()}
         shown = [*memorized, *([made["retain"]] if "retain" in made else [])]
         for name, setting in (("text", "holdout"), ("general", "general")):
-            place = getattr(source, setting)
-            if isinstance(place, str):
+            place = getattr(sources, setting)
+            if _share(place) is None:
                 rows = self._apart(self._text(place, setting), shown, "forget or retain")
                 made[name] = self._some(rows, setting)
         return made
 
-    def _text(self, place: str, setting: str) -> RowSet:
-        length, pool = self._text_length(), _POOL * self.source.text_rows
-        if is_row_file(place):
-            read = read_rows(place, setting, self.tokenization, most=pool, generator=self.generator(setting))
-            return without_repeats(pieces(read, length))
-        return without_repeats(corpus_rows(place, setting, self.tokenization, length, pool))
+    def _text(self, source: object, setting: str) -> RowSet:
+        length, pool = self._text_length(), _POOL * self.reading.text_rows
+        if is_corpus(source):
+            return without_repeats(corpus_rows(source, setting, self.tokenization, length, pool))
+        read = read_rows(source, setting, self.tokenization, most=pool, generator=self.generator(setting))
+        return without_repeats(pieces(read, length))
 
     def _text_length(self) -> int:
-        length, context = self.source.text_length, self.bounds.context
+        length, context = self.reading.text_length, self.bounds.context
+        if length is None:
+            return min(_TEXT_LENGTH, context or _TEXT_LENGTH)
         if context is not None and length > context:
             raise DataError(
                 f"text_length = {length}, and the model reads at most {context} tokens",
@@ -232,7 +256,7 @@ class _Opening:
         return length
 
     def _apart(self, rows: RowSet, others: list[RowSet], name: str) -> RowSet:
-        if self.source.near_duplicates == "drop":
+        if self.reading.near_duplicates == "drop":
             return without_near_duplicates_of(rows, others, name)
         check_disjoint(rows, others, name)
         return rows
@@ -240,13 +264,11 @@ class _Opening:
     def _some(self, rows: RowSet, setting: str) -> RowSet:
         import torch
 
-        most = self.source.text_rows
+        most = self.reading.text_rows
         if len(rows) <= most:
             return rows
         drawn = torch.randperm(len(rows), generator=self.generator(f"rows of {setting}"))[:most]
-        chosen = rows.take(sorted(drawn.tolist()))
-        chosen.dropped = rows.dropped
-        return chosen
+        return rows.but([rows.rows[index] for index in sorted(drawn.tolist())])
 
     def _sequences(self, rows: RowSet, lengths: Lengths) -> Sequences:
         made = as_sequences(rows, lengths, pad_id=self.bounds.pad_id, first_id=self._next_id)
@@ -254,39 +276,68 @@ class _Opening:
         return made
 
 
-def corpus_rows(place: str, setting: str, tokenization: Tokenization, length: int, most: int) -> RowSet:
+def _share(source: object) -> float | None:
+    """Return the share of another set that is meant, 0 for none; none where `source` is a source of its own.
+
+    Raises:
+        DataError: a number that is no share.
+    """
+    if source is None:
+        return 0.0
+    if not isinstance(source, (int, float)) or isinstance(source, bool):
+        return None
+    if not 0 <= source < 1:
+        raise DataError(
+            f"{source!r} is no share of a set",
+            expected="a share from 0 up to 1, exclusive, as 0.25; or sequences of their own",
+            fix="give e.g. 0.25",
+        )
+    return float(source)
+
+
+def is_corpus(source: object) -> bool:
+    """Whether `source` is a corpus of texts, or the name of one, and not rows of sequences."""
+    if isinstance(source, (str, Path)):
+        return not str(source).startswith(HUB) and not is_row_file(str(source))
+    return isinstance(source, Corpus)
+
+
+def corpus_rows(source: object, setting: str, tokenization: Tokenization, length: int, most: int) -> RowSet:
     """Return the first `most` rows of `length` tokens of a corpus, its documents one after another.
 
-    A few consecutive rows that begin in one document are one family.
+    What stands before every text stands before each row. A few consecutive rows that begin in one document are one
+    family.
 
     Raises:
         DataError: there is no such corpus, no tokenizer, or less text than one row.
     """
-    name = f"{setting} = {place!r}"
-    rows = list(islice(_stream(place, setting, tokenization, length), most))
+    named = isinstance(source, (str, Path))
+    name = f"{setting} = {str(source)!r}" if named else setting
+    corpus = source if isinstance(source, Corpus) else open_corpus(str(source), setting=setting)
+    rows = list(islice(_stream(corpus, name, tokenization, length), most))
     if not rows:
         raise DataError(
             f"{name} has too little text for one row of {length} tokens",
             expected="more text, or shorter rows",
             fix="name a larger corpus, or lower text_length",
         )
-    return RowSet(name, rows)
+    return RowSet(name, rows, kind=str(source) if named else "a corpus")
 
 
-def _stream(place: str, setting: str, tokenization: Tokenization, length: int) -> Iterator[Row]:
+def _stream(corpus: Corpus, name: str, tokenization: Tokenization, length: int) -> Iterator[Row]:
     """Yield rows of exactly `length` tokens; two line breaks stand between documents."""
     waiting: list[int] = []
     source, begun = "", Counter[str]()
-    for document in open_corpus(place, setting=setting).named():
+    for document in corpus.named():
         if not waiting:
             source = document.source
-        where = f"{setting} = {place!r}, document {document.source!r}"
-        waiting += tokenization.ids(document.text.rstrip("\n") + "\n\n", where)
-        start = 0
-        while len(waiting) - start >= length:
+        where = f"{name}, document {document.source!r}"
+        waiting += tokenization.body(document.text.rstrip("\n") + "\n\n", where)
+        start, step = 0, max(1, length - len(tokenization.leading))
+        while len(waiting) - start >= step:
             group = f"{source} {begun[source] // STRETCH}"
             begun[source] += 1
-            tokens = waiting[start : start + length]
-            yield Row(tokens, group=group, where=f"{setting} = {place!r}, document {source!r}")
-            start, source = start + length, document.source
+            tokens = [*tokenization.leading, *waiting[start : start + step]]
+            yield Row(tokens, group=group, where=f"{name}, document {source!r}", leading=len(tokenization.leading))
+            start, source = start + step, document.source
         waiting = waiting[start:]

@@ -74,10 +74,12 @@ def without_near_duplicates_of(rows: RowSet, of: Sequence[RowSet], name: str) ->
     others = [tokens for each in of for tokens in token_lists(each)]
     kept = rows.keep(without_near_duplicates(token_lists(rows), others), f"near-duplicates of {name}")
     if not len(kept):
+        same = {tuple(tokens) for tokens in others} & {tuple(tokens) for tokens in token_lists(rows)}
+        keeping = "" if same else "; near_duplicates = 'keep' keeps all that are not equal"
         raise DataError(
             f"{rows.name}: every row is a near-duplicate of a row in {name}",
             expected=f"texts that share few 8-grams with those of {name}",
-            fix="give other texts; near_duplicates = 'keep' keeps all but exact repetitions",
+            fix=f"give other texts{keeping}",
         )
     return kept
 

@@ -44,7 +44,7 @@ def with_flags(rows: pl.DataFrame) -> pl.DataFrame:
     if rows.is_empty():  # older releases of polars cannot make lists of no rows
         return rows
     rules = {
-        **_value_rules(),
+        **value_rules(),
         **_company_rules(),
         "sees-more": pl.col("table_row").is_in(_seeing_more(rows).to_list()),
     }
@@ -54,7 +54,8 @@ def with_flags(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_row_index("table_row").with_columns(flags=together).drop("table_row")
 
 
-def _value_rules() -> dict[str, pl.Expr]:
+def value_rules() -> dict[str, pl.Expr]:
+    """Return the rule of each flag that a row's own values decide."""
     method = pl.col("method") != BASE
     loss = worsening("utility_before", "utility_after", "utility_direction")
     gain = worsening("memorized_before", "memorized_after", "memorized_direction")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
 
-from unmemorize.leaderboard.flags import with_flags
+from unmemorize.leaderboard.flags import value_rules, with_flags
 from unmemorize.leaderboard.runs import done_runs, long_values, measured
 from unmemorize.leaderboard.score import half_width, whole_mean
-from unmemorize.results.record import BASE
+from unmemorize.results.record import BASE, Value
+from unmemorize.results.schema import SCHEMA
 
 _INTERVALS: Final = {
     "score": ("score_low", "score_high"),
@@ -79,6 +81,22 @@ def chosen_rows(records: pl.DataFrame, *, all_configs: bool = False) -> pl.DataF
     shown = aggregated(measured(whole, values, "all"))
     shown = shown.with_columns(rule=pl.lit("every" if all_configs else "single"))
     return with_flags(pl.concat([reported, shown])).with_columns(_unless_base("score_low"), _unless_base("score_high"))
+
+
+def value_flags(method: str, values: Sequence[Value], memorization: str, utility: str) -> list[str]:
+    """Return the flags that the values of one method decide, whatever else a board shows.
+
+    Args:
+        method: its name.
+        values: every metric before and after.
+        memorization: label of the headline memorization metric.
+        utility: label of the headline utility metric.
+    """
+    columns = {"run": 0, "method": method, "memorization": memorization, "utility": utility}
+    listed = [[value.model_dump() for value in values]]
+    runs = pl.DataFrame(columns).with_columns(values=pl.Series(listed, dtype=SCHEMA["values"]))
+    row = measured(runs.drop("values"), long_values(runs), "all").with_columns(rule=pl.lit("single"), versions=1)
+    return [name for name, rule in value_rules().items() if row.select(rule.fill_null(value=False)).item()]
 
 
 def _unless_base(column: str) -> pl.Expr:

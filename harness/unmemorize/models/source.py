@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from unmemorize.contracts.config import StrictConfig
-from unmemorize.data.rows import Bounds
+from unmemorize.data.tokenization import Bounds, bounds_of
 from unmemorize.errors import DataError
 from unmemorize.files.digests import remembered_digest
 from unmemorize.models.adapters import Adapter, adapter_at, check_installed, merged_onto, no_base
@@ -63,12 +63,7 @@ class Opened:
 
     def bounds(self) -> Bounds:
         """Return the vocabulary, the context and the padding."""
-        embedding: Any = self.model.get_input_embeddings()
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        vocabulary = int(embedding.weight.shape[0])
-        known = (getattr(self.tokenizer, name, None) for name in ("pad_token_id", "eos_token_id"))
-        pad_id = next((int(value) for value in known if value is not None and value < vocabulary), 0)
-        return Bounds(vocabulary, context, pad_id)
+        return bounds_of(self.model, self.tokenizer)
 
 
 def open_model(source: ModelSource, *, device: str = "cpu", cache: Path | None = None) -> Opened:

@@ -36,6 +36,8 @@ class FindConfig(StrictConfig):
     """Tokens from the start of one window to the start of the next; 1 misses nothing and takes 16 times as long."""
     include: Annotated[tuple[str, ...], Field(min_length=1)] = SEARCHED
     """Patterns of the files that are read of a folder, matched with name and path: `*.txt`, `docs/*`."""
+    special_tokens: bool = True
+    """Whether what the tokenizer itself puts before a text (`<s>`) stands in front of each of its windows."""
     limit_tokens: Tokens | None = None
     """Read only so many tokens, from the beginning; none: everything."""
     copy_share: Annotated[float, Field(gt=0, le=1)] = Trivial().copy_share

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from unmemorize.data.tokenization import Tokenization
 from unmemorize.models.versions import evaluation_mode
 from unmemorize.search.extraction import SuffixReading, read_alone
 
@@ -16,10 +17,12 @@ class Control:
     Args:
         model: another causal language model, best of the same size and not trained on the texts.
         tokenizer: its tokenizer; none if it shares the tokens of the first model.
+        special_tokens: whether what that tokenizer puts before a text stands in front of the prompt.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any = None) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: Any = None, *, special_tokens: bool = True) -> None:
         self.model, self.tokenizer = model, tokenizer
+        self.tokenization = Tokenization(tokenizer, special_tokens=special_tokens)
 
     def reading(self, tokens: list[int], prompt: int, prompt_text: str, suffix_text: str) -> SuffixReading:
         """Return what the control says about the suffix: of its own tokens of that text, where they differ.
@@ -27,11 +30,8 @@ class Control:
         Only the last tokens are shown to a control that cannot read them all.
         """
         if self.tokenizer is not None:
-            shown = _ids(self.tokenizer, prompt_text)
-            whole = _ids(self.tokenizer, prompt_text + suffix_text)
-            # A token across the border belongs to the suffix: the prompt is what both ways of tokenizing agree on.
-            agreed = (number for number, pair in enumerate(zip(shown, whole, strict=False)) if pair[0] != pair[1])
-            tokens, prompt = whole, max(1, next(agreed, min(len(shown), len(whole) - 1)))
+            made = self.tokenization.pair(prompt_text, suffix_text, "the control")
+            tokens, prompt = made.tokens, max(1, min(made.prompt, len(made.tokens) - 1))
         longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or len(tokens)
         cut = min(max(0, len(tokens) - longest), prompt - 1)
         with evaluation_mode(self.model):
@@ -41,8 +41,3 @@ class Control:
 def same_tokens(one: Any, other: Any) -> bool:
     """Say whether two tokenizers give every text the same tokens, as far as their vocabularies show."""
     return bool(one.get_vocab() == other.get_vocab())
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids

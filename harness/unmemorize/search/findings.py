@@ -49,6 +49,8 @@ class Findings:
     seconds: float
     """Spent on checking, over all runs."""
     settings: dict[str, Any]
+    short: int = 0
+    """Documents that are shorter than a window, so that nothing of them was checked."""
 
     def kept(self, *, trivial: bool = True, overlaps: bool = True, duplicates: bool = True) -> list[FoundWindow]:
         """Return the windows without the trivial, the overlapping or the near-duplicate ones."""
@@ -106,6 +108,7 @@ class Findings:
         ]
         return {
             "documents": self.documents,
+            "too_short": self.short,
             "tokens": self.tokens,
             "checked": self.checked,
             "seconds": round(self.seconds, 3),

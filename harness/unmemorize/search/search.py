@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from unmemorize.contracts.context import Context
 from unmemorize.data.corpora import Corpus
+from unmemorize.data.tokenization import Tokenization
 from unmemorize.errors import DataError
 from unmemorize.search.control import Control
 from unmemorize.search.extraction import SuffixReading, WindowExtraction
@@ -31,7 +32,7 @@ class Search(NamedTuple):
     """What is searched, in what, and how."""
 
     extraction: WindowExtraction
-    tokenizer: Any
+    tokenization: Tokenization
     corpus: Corpus
     cut: Cut
     limit: int | None = None
@@ -47,12 +48,13 @@ def measure(search: Search) -> Extent:
     """
     cut, model = search.cut, search.extraction.model
     _check_length(cut, model)
-    found = extent(tokenized(search.tokenizer, search.corpus, search.limit), cut)
+    found = extent(tokenized(search.tokenization, search.corpus, search.limit), cut)
     if not found.windows:
         raise DataError(
             f"the texts hold no window of {cut.length} tokens ({found.documents} documents, {found.tokens} tokens)",
             expected=f"a document of at least {cut.prompt} + {cut.suffix} tokens",
-            fix="name more text, or choose shorter windows with --prompt and --suffix",
+            fix="name more text (each line of a *.txt is a text of its own: longer ones go into a folder, each "
+            "in a file, or into a *.jsonl), or choose shorter windows with --prompt and --suffix",
         )
     vocabulary = _embedded(model)
     if found.largest >= vocabulary:
@@ -92,7 +94,7 @@ def search_all(search: Search, total: int, log: SearchLog, context: Context) -> 
 
 
 def _windows(search: Search) -> Iterator[DocumentWindow]:
-    return windows(tokenized(search.tokenizer, search.corpus, search.limit), search.cut)
+    return windows(tokenized(search.tokenization, search.corpus, search.limit), search.cut)
 
 
 def _readings(
@@ -110,7 +112,8 @@ def _readings(
 
 def _found(window: DocumentWindow, reading: SuffixReading, search: Search) -> FoundWindow:
     cut, document, tokens = search.cut, window.document, list(window.tokens)
-    border, end = window.start + cut.prompt, window.start + cut.length
+    first = window.start - len(document.leading)
+    border, end = first + cut.prompt, first + cut.length
     prompt_text, suffix_text = document.text_of(window.start, border), document.text_of(border, end)
     control = None
     if search.control is not None:

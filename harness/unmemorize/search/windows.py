@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from unmemorize.data.corpora import Corpus, Document
+from unmemorize.data.tokenization import Tokenization
 
 _PIECE = 1_000_000
 """Characters that are tokenized at once: what a tokenizer says about them needs about 100 times their size."""
@@ -31,7 +32,7 @@ class Cut(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TokenizedDocument:
-    """A document as token ids. n tokens."""
+    """A document as token ids. n tokens, without what stands before every text."""
 
     source: str
     text: str
@@ -40,6 +41,8 @@ class TokenizedDocument:
     ends: array[int] | None
     """n offsets: where in the text each token ends; none where the tokenizer does not say."""
     tokenizer: Any
+    leading: tuple[int, ...] = ()
+    """What stands before its text (`<s>`), and so before each of its windows; nothing where it came as ids."""
 
     def offset(self, token: int) -> int | None:
         """Return where in the text the token of that number begins; none where that cannot be told.
@@ -60,6 +63,8 @@ class TokenizedDocument:
         return self.text[self.offset(start) : self.offset(stop)]
 
     def _decoded(self, start: int, stop: int) -> str:
+        if self.tokenizer is None:
+            return ""
         text: str = self.tokenizer.decode(self.ids[start:stop].tolist(), clean_up_tokenization_spaces=False)
         return text
 
@@ -69,8 +74,9 @@ class DocumentWindow(NamedTuple):
 
     document: TokenizedDocument
     start: int
-    """The number of its first token."""
+    """The number of the document's token that comes first in it."""
     tokens: tuple[int, ...]
+    """What stands before every text, then tokens of the document."""
 
 
 class Extent(NamedTuple):
@@ -81,10 +87,12 @@ class Extent(NamedTuple):
     windows: int
     largest: int
     """The largest token id; -1 where there is no token."""
+    short: int = 0
+    """Documents that are shorter than a window, so that nothing of them is checked."""
 
 
-def tokenized(tokenizer: Any, corpus: Corpus, limit: int | None = None) -> Iterator[TokenizedDocument]:
-    """Yield the documents of a corpus as tokens, without special tokens; the first `limit` tokens, if that is given.
+def tokenized(tokenization: Tokenization, corpus: Corpus, limit: int | None = None) -> Iterator[TokenizedDocument]:
+    """Yield the documents of a corpus as tokens; the first `limit` tokens, if that is given.
 
     Each document is tokenized as a whole; one of more than a million characters in pieces that end with a line.
     """
@@ -92,7 +100,7 @@ def tokenized(tokenizer: Any, corpus: Corpus, limit: int | None = None) -> Itera
     for document in corpus.named():
         if left is not None and left <= 0:
             return
-        whole = _tokenize(tokenizer, document)
+        whole = _tokenize(tokenization, document)
         if left is not None:
             whole = _beginning(whole, left)
             left -= len(whole.ids)
@@ -100,10 +108,14 @@ def tokenized(tokenizer: Any, corpus: Corpus, limit: int | None = None) -> Itera
 
 
 def windows(documents: Iterable[TokenizedDocument], cut: Cut) -> Iterator[DocumentWindow]:
-    """Yield every window that fits into its document, in order; the remainder of a document is in none."""
+    """Yield every window that fits into its document, in order; the remainder of a document is in none.
+
+    What stands before every text stands in front of each window, and counts to its prompt.
+    """
     for document in documents:
-        for start in range(0, len(document.ids) - cut.length + 1, cut.stride):
-            yield DocumentWindow(document, start, tuple(document.ids[start : start + cut.length]))
+        size = cut.length - len(document.leading)
+        for start in range(0, len(document.ids) - size + 1, cut.stride):
+            yield DocumentWindow(document, start, (*document.leading, *document.ids[start : start + size]))
 
 
 def extent(documents: Iterable[TokenizedDocument], cut: Cut) -> Extent:
@@ -111,16 +123,21 @@ def extent(documents: Iterable[TokenizedDocument], cut: Cut) -> Extent:
     found = Extent(0, 0, 0, -1)
     for document in documents:
         size = len(document.ids)
+        spare = size + len(document.leading) - cut.length
         found = Extent(
             documents=found.documents + 1,
             tokens=found.tokens + size,
-            windows=found.windows + max(0, (size - cut.length) // cut.stride + 1),
+            windows=found.windows + max(0, spare // cut.stride + 1),
             largest=max(found.largest, max(document.ids, default=-1)),
+            short=found.short + (spare < 0),
         )
     return found
 
 
-def _tokenize(tokenizer: Any, document: Document) -> TokenizedDocument:
+def _tokenize(tokenization: Tokenization, document: Document) -> TokenizedDocument:
+    tokenizer, leading = tokenization.tokenizer, tokenization.leading
+    if document.tokens is not None:
+        return TokenizedDocument(document.source, "", array("q", document.tokens), None, tokenizer)
     ids, ends = array("q"), array("q")
     offsets, begin = bool(getattr(tokenizer, "is_fast", False)), 0
     for piece in _pieces(document.text):
@@ -129,7 +146,9 @@ def _tokenize(tokenizer: Any, document: Document) -> TokenizedDocument:
         if offsets:
             ends.extend(begin + end for _, end in encoded["offset_mapping"])
         begin += len(piece)
-    return TokenizedDocument(document.source, document.text, ids, ends if offsets else None, tokenizer)
+    written = tokenization.led_by(ids)
+    found = ends[written:] if offsets else None
+    return TokenizedDocument(document.source, document.text, ids[written:], found, tokenizer, leading)
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -144,26 +163,4 @@ def _pieces(text: str) -> Iterator[str]:
 
 def _beginning(document: TokenizedDocument, count: int) -> TokenizedDocument:
     ends = None if document.ends is None else document.ends[:count]
-    return TokenizedDocument(document.source, document.text, document.ids[:count], ends, document.tokenizer)
-
-
-class Texts(Corpus):
-    """Texts that are at hand, as a corpus: `text 0`, `text 1` and so on."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._texts = list(texts)
-
-    def named(self) -> Iterator[Document]:
-        """Yield the texts that are not blank."""
-        for number, text in enumerate(self._texts):
-            if text.strip():
-                yield Document(f"text {number}", text)
-
-    def digest(self) -> str:
-        """Return a hash of all texts."""
-        import hashlib
-
-        digest = hashlib.blake2b(digest_size=16)
-        for text in self._texts:
-            digest.update(f"{len(text)} ".encode() + text.encode("utf-8", "replace"))
-        return digest.hexdigest()
+    return replace(document, ids=document.ids[:count], ends=ends)

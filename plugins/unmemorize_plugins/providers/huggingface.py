@@ -66,8 +66,11 @@ class HuggingFace(ModelProvider):
         if self.config.find is None:
             return testbed_of(self, opened, self.config, context)
         model = f"{model_fingerprint(self.config)} {opened.model.dtype}"
-        with found_file(self.config.find, opened, model, context) as file:
-            return testbed_of(self, opened, self.config.model_copy(update={"forget": str(file)}), context)
+        special = self.config.find.special_tokens and self.config.special_tokens
+        searched = self.config.find.model_copy(update={"special_tokens": special})
+        with found_file(searched, opened, model, context) as file:
+            chosen = {"forget": str(file), "marked": "keep"}  # what is left out is said under `find`
+            return testbed_of(self, opened, self.config.model_copy(update=chosen), context)
 
 
 def testbed_of(provider: ModelProvider, opened: Opened, source: SequenceSource, context: Context) -> Testbed:
