@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -89,3 +90,25 @@ def test_the_core_never_names_a_built_in() -> None:
                 if any(q in line for q in quoted) and "fix=" not in line and '"""' not in line
             ]
             assert not lines, f"{path.name} names {name}: {lines}"
+
+
+PRIVATE_WORDS = re.compile(
+    r"\brecit(e|es|ed|ing|als?|ations?)\b|\bof the house\b|\b(public|same|two) doors?\b|\bmanners\b|\bphotograph"
+    r"|\bwaiting place\b|\bmend(s|ed|ing)?\b|\bfurnish|\bfed\b|\bput(s|ting)? ([\w`]+ ){0,4}back\b|\blikes\b|\bwishes\b"
+    r"|\bstranger|\bspeaks?\b|\bspoken\b|\bt(ell|ells|old|elling) ([\w`]+ ){0,4}apart\b|\bwhoever\b|\bloudest\b"
+    r"|\bnobody described\b|\bmodels? says?\b|\bforced alone\b|\b[Ee]arlier code\b",
+    flags=re.IGNORECASE,
+)
+
+
+def test_the_words_are_those_of_the_field() -> None:
+    kinds = {".py", ".pyi", ".md", ".toml", ".txt"}
+    paths = [path for folder in ("harness", "plugins", "docs", "tests") for path in (ROOT / folder).rglob("*")]
+    texts = [path for path in [*ROOT.glob("*.md"), *paths] if path.suffix in kinds and path != Path(__file__)]
+    assert len(texts) > 400
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in texts
+        for match in PRIVATE_WORDS.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert not found

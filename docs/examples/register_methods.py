@@ -27,7 +27,7 @@ class Shrink(Method):
     Config = ShrinkConfig
 
     def supports(self, testbed: Testbed) -> str | None:
-        """Answer for models whose MLPs nobody described."""
+        """Answer for models without a layout."""
         return super().supports(testbed) or missing_layout(testbed)
 
     def apply(self, testbed: Testbed, context: Context) -> None:

@@ -28,6 +28,10 @@ def published_page(boards: Mapping[str, Board]) -> str:
         for row in rows:
             if abs(row["memorized_after"] - given["rows"][row["method"]]["memorized"]) >= LARGE:
                 parts.append(f"- **{row['method']}**: {data['causes'][row['method']]}")
+    parts.append(
+        "\n## What the released code does otherwise\n\nThe methods here follow their papers' definitions. The code:\n"
+    )
+    parts += [f"- **{method}**: {what}." for method, what in data["released_code"].items()]
     return NOTE + "\n".join(parts) + "\n"
 
 

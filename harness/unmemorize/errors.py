@@ -129,7 +129,7 @@ class NameCollisionError(PluginError):
 
 
 class LayoutError(UnmemorizeError):
-    """An architecture whose MLPs nobody described."""
+    """An architecture without a layout."""
 
     def __init__(self, model_type: str, available: Iterable[str], *, broken: Iterable[str] = ()) -> None:
         names = ", ".join(nearest(model_type, available, most=40))

@@ -23,7 +23,7 @@ STRONG = {
 
 
 def own_words(model: torch.nn.Module, count: int = 6) -> list[list[int]]:
-    """What the model says by itself after random prompts: it is extractable by construction."""
+    """The model's own continuations of random prompts: they are extractable by construction."""
     ids = tiny_sequences(count, seed=5).tokens[:, :4]
     with torch.no_grad():
         for _ in range(8):

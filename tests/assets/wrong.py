@@ -1,6 +1,6 @@
 """Plugins that are wrong on purpose, each in one way: what the conformance suite must find.
 
-`Nudge`, `Recited` and `Small` are right; every other class is one of these with one mistake in it.
+`Nudge`, `Regurgitated` and `Small` are right; every other class is one of these with one mistake in it.
 """
 
 from __future__ import annotations
@@ -402,7 +402,7 @@ class Overcautious(Nudge):
     excused: ClassVar = {"keeps_utility": "who knows", "keeps_utilty": "a slip of the pen"}
 
 
-class Recited(Metric):
+class Regurgitated(Metric):
     """Percent of the forget set that is regurgitated."""
 
     name = "regurgitated"
@@ -420,19 +420,19 @@ class Recited(Metric):
         yield mean_over_sequences("forget", *self.values(evaluation))
 
 
-class OutOfRange(Recited):
+class OutOfRange(Regurgitated):
     """Says that it is a share, and gives percent."""
 
     range = (0.0, 1.0)
 
 
-class WrongWay(Recited):
+class WrongWay(Regurgitated):
     """Says that regurgitating is better."""
 
     direction = "higher"
 
 
-class DropsSequences(Recited):
+class DropsSequences(Regurgitated):
     """Keeps no values of single sequences."""
 
     def measure(self, evaluation):
@@ -441,7 +441,7 @@ class DropsSequences(Recited):
         yield dataclasses.replace(whole, per_sequence=None, ids=None)
 
 
-class InventsIds(Recited):
+class InventsIds(Regurgitated):
     """Numbers the sequences itself."""
 
     def measure(self, evaluation):
@@ -450,7 +450,7 @@ class InventsIds(Recited):
         yield mean_over_sequences("forget", [-1 - number for number in ids], values)
 
 
-class CountsPadding(Recited):
+class CountsPadding(Regurgitated):
     """Counts padding."""
 
     def values(self, evaluation):
@@ -460,7 +460,7 @@ class CountsPadding(Recited):
         return evaluation.sequences("forget").ids.tolist(), (100 * shares).tolist()
 
 
-class NeverTheSame(Recited):
+class NeverTheSame(Regurgitated):
     """Remembers how often it was called."""
 
     calls = itertools.count(1)
@@ -471,7 +471,7 @@ class NeverTheSame(Recited):
         return ids, [value * (1 - 0.001 * next(self.calls)) for value in values]
 
 
-class Touches(Recited):
+class Touches(Regurgitated):
     """Prunes what it measures."""
 
     def measure(self, evaluation):
@@ -480,7 +480,7 @@ class Touches(Recited):
         yield from super().measure(evaluation)
 
 
-class Rolls(Recited):
+class Rolls(Regurgitated):
     """Draws from the global generator."""
 
     def values(self, evaluation):
@@ -489,7 +489,7 @@ class Rolls(Recited):
         return super().values(evaluation)
 
 
-class NeedsHoldouts(Recited):
+class NeedsHoldouts(Regurgitated):
     """Compares with hold-outs, whether there are any or not."""
 
     def values(self, evaluation):
@@ -498,7 +498,7 @@ class NeedsHoldouts(Recited):
         return super().values(evaluation)
 
 
-class IgnoresDecoding(Recited):
+class IgnoresDecoding(Regurgitated):
     """Looks at the model alone."""
 
     @torch.no_grad()
@@ -511,7 +511,7 @@ class IgnoresDecoding(Recited):
         return forget.ids.tolist(), (100 * hits.double()).tolist()
 
 
-class YieldsNumbers(Recited):
+class YieldsNumbers(Regurgitated):
     """Yields plain numbers."""
 
     def measure(self, evaluation):
@@ -519,7 +519,7 @@ class YieldsNumbers(Recited):
         yield 12.5
 
 
-class Elsewhere(Recited):
+class Elsewhere(Regurgitated):
     """Measures a set that nobody knows."""
 
     def measure(self, evaluation):
@@ -694,7 +694,7 @@ def register_methods():
 @hookimpl
 def register_metrics():
     """Return a right one."""
-    return [Recited]
+    return [Regurgitated]
 
 
 @hookimpl

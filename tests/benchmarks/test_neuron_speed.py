@@ -1,4 +1,4 @@
-"""How fast neurons are chosen: each method beside the same result computed naively, as earlier code did."""
+"""How fast neurons are chosen: each method beside the same result computed naively, as the released code does."""
 
 from __future__ import annotations
 

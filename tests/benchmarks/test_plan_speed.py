@@ -28,7 +28,7 @@ class Toy(ModelProvider):
     def load(self, context: Any) -> Any: ...
 
 
-class Recited(Metric):
+class Regurgitated(Metric):
     name, kind, direction, range = "regurgitated", "memorization", "lower", (0.0, 100.0)
 
     def measure(self, evaluation: Any) -> Any: ...
@@ -50,7 +50,7 @@ def _suite(registry: Registry) -> Suite:
     registry.add(
         SimpleNamespace(
             register_methods=hookimpl(lambda: methods),
-            register_metrics=hookimpl(lambda: [Recited, Right]),
+            register_metrics=hookimpl(lambda: [Regurgitated, Right]),
             register_providers=hookimpl(lambda: [Toy]),
         )
     )

@@ -111,7 +111,7 @@ def test_example_tied_dropout(benchmark: BenchmarkFixture, testbed: Testbed, way
 
 
 def padded_epoch(testbed: Testbed, sequences: Sequences) -> None:
-    """One epoch as earlier code does it: every row as long as the context, and padding in the loss."""
+    """One epoch as the released code does it: every row as long as the context, and padding in the loss."""
     optimizer = torch.optim.AdamW(testbed.model.parameters(), lr=1e-5)
     padded = torch.full((len(sequences), CONTEXT), 13)
     padded[:, : sequences.tokens.shape[1]] = sequences.tokens

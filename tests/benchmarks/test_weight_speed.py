@@ -1,4 +1,4 @@
-"""How fast weights are chosen: each method beside the same result computed naively or as earlier code did."""
+"""How fast weights are chosen: each method beside the same result computed naively or as the released code does."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_durable_aggregate(benchmark: BenchmarkFixture, way: str) -> None:
     count = int(0.05 * 8 * 128 * 256)
 
     def by_sets() -> dict[str, set[tuple[int, int]]]:
-        """As earlier code did: every weight a Python object."""
+        """As the released code does: every weight a Python object."""
         ranked = [
             (value, name, row, column)
             for name, values in scores.items()

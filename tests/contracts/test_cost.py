@@ -1,4 +1,4 @@
-"""The units of a cost: what is fed to a model, and the sizes that formulas speak of."""
+"""The units of a cost: input tokens, and the sizes that formulas are written in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edits on every architecture: what is set to zero, what is counted, what is put back."""
+"""Edits on every architecture: what is set to zero, what is counted, what is restored."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def own_continuations(model: torch.nn.Module, starts: Sequences, length: int) ->
 
 
 def half_extractable(architecture: str) -> Testbed:
-    """Half of the rows are what the model says itself; the others differ from that in one place each."""
+    """Half of the rows are the model's own continuations; the others differ from that in one place each."""
     model = tiny_model(architecture)
     rows = own_continuations(model, tiny_sequences(10, seed=3), 8)
     for number, row in enumerate(rows[5:]):

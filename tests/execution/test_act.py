@@ -81,7 +81,7 @@ def test_the_next_cell_finds_everything_as_it_was(name: str, fails: bool) -> Non
         act(bench, Messy(MESSES[name], fails=fails), Context())
         bench.put_back()
     except (RuntimeError, NoOpError, DivergedError, StateDictError):
-        pass  # put back at once
+        pass  # restored at once
     assert not process.changes()
     assert ModelState.of(testbed.model) == state
     assert not same_bits(weights, weights_of(testbed.model))

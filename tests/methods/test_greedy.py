@@ -99,7 +99,7 @@ def losses(testbed: Testbed, masks: dict[str, torch.Tensor]) -> tuple[float, flo
 
 
 class Kept:
-    """The model's state, put back at the end."""
+    """The model's state, restored at the end."""
 
     def __init__(self, testbed: Testbed) -> None:
         self.model = testbed.model

@@ -42,7 +42,7 @@ def state(testbed: Testbed) -> State:
 
 
 def after(testbed: Testbed, method: Method, seed: int) -> tuple[State, int]:
-    """The state once a method has acted, and the number of weights that it removed; the model is put back."""
+    """The state once a method has acted, and the number of weights that it removed; the model is restored."""
     reference, context = Reference(testbed.model), Context(seed=seed)
     method.apply(testbed, context)
     reached = state(testbed)

@@ -27,7 +27,7 @@ def mean_loss(testbed: Testbed, tokens: str) -> float:
 
 
 def by_definition(testbed: Testbed, tokens: str) -> torch.Tensor:
-    """L(M without the neuron) - L(M), its outgoing weights set to zero and put back."""
+    """L(M without the neuron) - L(M), its outgoing weights set to zero and restored."""
     before = mean_loss(testbed, tokens)
     rises = torch.zeros(2, testbed.mlps[0].neurons)
     for layer in range(2):

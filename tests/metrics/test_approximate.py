@@ -41,7 +41,7 @@ def test_the_sentence_of_the_paper_that_defines_it() -> None:
 def test_shares_above_the_threshold_and_the_mean(
     table_testbed: Callable[..., Testbed], successor: torch.Tensor, rows: Callable[..., Sequences], measured: Any
 ) -> None:
-    # The model says 2 3 4 5 after 0 1; three of four tokens in common are 0.75, which is not above 0.75.
+    # The model continues 0 1 with 2 3 4 5; three of four tokens in common are 0.75, which is not above 0.75.
     forget = rows([0, 1, 2, 3, 4, 5], [0, 1, 9, 2, 3, 4], [0, 1, 9, 9, 9, 9])
     found = measured(table_testbed(successor, forget), Approximate())
     assert found["approximate@2+4", "forget", "all"].per_sequence == (100.0, 0.0, 0.0)

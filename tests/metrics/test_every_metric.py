@@ -131,7 +131,7 @@ def test_a_decode_time_method_is_respected(metric: type[Metric], regurgitating: 
     if metric.direction == "higher":
         assert silenced > open_
     else:
-        assert silenced == (50.0 if metric.name == "membership" else 0.0)  # nothing can be told apart
+        assert silenced == (50.0 if metric.name == "membership" else 0.0)  # nothing can be distinguished
         assert open_ > silenced or metric.name in ("discoverable", "sampling", "relearning")
 
 

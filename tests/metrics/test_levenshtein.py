@@ -38,7 +38,7 @@ def said_by_hand(testbed: Testbed, prompt: list[int], count: int) -> tuple[int, 
 def test_strict_loose_and_mean(
     table_testbed: Callable[..., Testbed], successor: torch.Tensor, rows: Callable[..., Sequences], measured: Any
 ) -> None:
-    # The model says 2 3 4 5 after 0 1. Verbatim; one replaced; moved by one (an insertion and a deletion); nothing.
+    # The model continues 0 1 with 2 3 4 5. Verbatim; one replaced; moved by one (an insertion and a deletion); nothing.
     forget = rows([0, 1, 2, 3, 4, 5], [0, 1, 2, 9, 4, 5], [0, 1, 9, 2, 3, 4], [0, 1, 9, 9, 9, 9])
     found = measured(table_testbed(successor, forget), Levenshtein())
     assert found["levenshtein@2+4", "forget", "all"].per_sequence == (100.0, 75.0, 50.0, 0.0)

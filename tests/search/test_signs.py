@@ -1,4 +1,4 @@
-"""What can be guessed is told apart from what must have been memorized."""
+"""What can be guessed is distinguished from what must have been memorized."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class WindowConfig(StrictConfig):
     """Tokens extracted."""
 
 
-class Recited(Metric):
+class Regurgitated(Metric):
     """Percent extracted."""
 
     name, kind, direction, range, Config = "extracted", "memorization", "lower", (0.0, 100.0), WindowConfig
@@ -134,7 +134,7 @@ def registry() -> Registry:
     made.add(
         SimpleNamespace(
             register_methods=hookimpl(lambda: [Cut, Tune]),
-            register_metrics=hookimpl(lambda: [Recited, Right, Surprise]),
+            register_metrics=hookimpl(lambda: [Regurgitated, Right, Surprise]),
             register_providers=hookimpl(lambda: [Toy]),
             register_executors=hookimpl(lambda: [Workers]),
         ),

@@ -1,4 +1,4 @@
-"""The report, what `check` accepts, and how rules are told apart."""
+"""The report, what `check` accepts, and how rules are distinguished."""
 
 from __future__ import annotations
 

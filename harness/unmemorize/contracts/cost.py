@@ -38,7 +38,7 @@ class Cost:
 
 
 class Sizes(NamedTuple):
-    """The numbers that formulas of cost speak of."""
+    """The sizes that cost formulas are written in."""
 
     layers: int
     """L."""
@@ -59,7 +59,7 @@ class Sizes(NamedTuple):
 
     @classmethod
     def of(cls, testbed: Testbed) -> Sizes:
-        """Return the sizes of a testbed's model; those of its MLPs are 0 where nobody described them."""
+        """Return the sizes of a testbed's model; those of its MLPs are 0 where there is no layout."""
         matrices = [matrix.weight for mlp in testbed.mlps for matrix in mlp.matrices]
         parameters = list(testbed.model.parameters())
         return cls(
@@ -75,7 +75,7 @@ class Sizes(NamedTuple):
 
 
 class TokenCount(NamedTuple):
-    """What a pass over sequences feeds to a model, padding included."""
+    """The input tokens of a pass over sequences, padding included."""
 
     tokens: int
     """Tokens of all batches."""
@@ -84,7 +84,7 @@ class TokenCount(NamedTuple):
 
 
 def count_tokens(sequences: Sequences, batch_size: int, *, whole: bool = False) -> TokenCount:
-    """Return what one pass over `sequences` in their order feeds to the model.
+    """Return the input tokens of one pass over `sequences` in their order.
 
     Args:
         sequences: the rows.
@@ -96,5 +96,5 @@ def count_tokens(sequences: Sequences, batch_size: int, *, whole: bool = False) 
 
 
 def count_shuffled_tokens(sequences: Sequences, rows: int) -> int:
-    """Return what `rows` rows drawn at random feed to the model, if each batch holds one of the longest."""
+    """Return the input tokens of `rows` rows drawn at random, if each batch holds one of the longest."""
     return rows * (int(sequences.lengths.max()) - 1) if len(sequences) else 0

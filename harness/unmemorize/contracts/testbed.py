@@ -104,9 +104,9 @@ class Sequences:
         return torch.cat([suffix[:, 1:], torch.zeros_like(suffix[:, :1])], dim=1)
 
     def inputs(self) -> Tensor:
-        """Return the (N, T) ids to feed to a causal model: padding replaced by each row's first token.
+        """Return the (N, T) input ids for a causal model: padding replaced by each row's first token.
 
-        Padding stands on the right, where no real position attends to it, so what is fed there cannot matter; a real
+        Padding stands on the right, where no real position attends to it, so the input there cannot matter; a real
         token keeps the model from looking for a mask, and no mask keeps its fast causal kernel.
         """
         return self.tokens.where(self.real(), self.tokens[:, :1])

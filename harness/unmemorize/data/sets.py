@@ -53,11 +53,11 @@ class SequenceSource(SequenceSettings):
     forget: Annotated[str, Field(min_length=1)]
     """The memorized sequences: a file of sequences."""
     forget_unseen: str | Share = 0.0
-    """Memorized sequences that no method is shown: a file, or the share of `forget` that is set apart."""
+    """Memorized sequences that no method is shown: a file, or the share of `forget` that is split off."""
     retain: str | None = None
     """Texts whose behaviour is to be preserved: a file of sequences or a corpus."""
     holdout: str | Share = 0.25
-    """Texts on which utility is measured: a file of sequences or a corpus, or the share of `retain` set apart."""
+    """Texts on which utility is measured: a file of sequences or a corpus, or a share split off `retain`."""
     general: str | None = None
     """General text as a hold-out of its own, for perplexity: a file of sequences or a corpus."""
 

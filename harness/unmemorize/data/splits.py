@@ -38,7 +38,7 @@ def families(rows: RowSet) -> list[int]:
 
 
 def set_apart(rows: RowSet, share: float, setting: str, generator: torch.Generator) -> Halves:
-    """Put whole families of rows apart, drawn by `generator`, until they hold about `share` of the rows.
+    """Split off whole families of rows, drawn by `generator`, until they hold about `share` of the rows.
 
     Raises:
         DataError: no family is small enough, so that one side would be empty.

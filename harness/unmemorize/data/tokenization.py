@@ -11,7 +11,7 @@ from unmemorize.errors import DataError
 
 
 class Bounds(NamedTuple):
-    """What a model says about sequences."""
+    """A model's predictions for sequences."""
 
     vocabulary: int
     """Ids from 0 to this, exclusive."""

@@ -23,7 +23,7 @@ class Slot(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Measured:
-    """A measurement together with what its metric says about itself."""
+    """A measurement together with the declarations of its metric."""
 
     slot: Slot
     kind: Kind

@@ -27,18 +27,18 @@ class Generated(NamedTuple):
     rows: Sequences
     """Prompts with the true suffixes; `suffix_starts` says where these begin."""
     tokens: Tensor
-    """(N, S) int64, what the model says after each prompt, as many tokens as were asked for; then padding."""
+    """(N, S) int64, the model's continuation of each prompt, as many tokens as were asked for; then padding."""
     lengths: Tensor
     """(N,) int64, how many were asked for: the length of the suffix, or of its clean counterpart if that is longer."""
 
     def pairs(self) -> Iterator[tuple[list[int], list[int]]]:
-        """Yield for each row what the model says, cut at the length of the true suffix, and the true suffix."""
+        """Yield the model's continuation of each row, cut at the length of the true suffix, and the true suffix."""
         starts, ends = self.rows.suffix_starts.tolist(), self.rows.lengths.tolist()
         for said, row, start, end in zip(self.tokens.tolist(), self.rows.tokens.tolist(), starts, ends, strict=True):
             yield said[: end - start], row[start:end]
 
     def matches(self, wanted: Sequences) -> Tensor:
-        """Return (N,) bool: whether the model says exactly the suffix of each row of `wanted` (same prompts)."""
+        """Return (N,) bool: whether the continuation is exactly the suffix of each row of `wanted` (same prompts)."""
         import torch
 
         true, lengths = suffixes(wanted, self.tokens.shape[1])
@@ -94,7 +94,7 @@ def generate(
 
 
 def _continuations(testbed: Testbed, rows: Sequences, count: int, processors: Sequence[Processor]) -> Tensor:
-    """Return (B, count): what the model says after prompts of one length."""
+    """Return (B, count): the model's continuations of prompts of one length."""
     import torch
     from transformers import LogitsProcessorList
 

@@ -22,7 +22,7 @@ LOGIT_BUDGET = 32_000_000
 
 
 class TeacherForced(NamedTuple):
-    """What a model says under teacher forcing. Column t speaks about token t + 1. All on the CPU."""
+    """A model's teacher-forced predictions. Column t is about token t + 1. All on the CPU."""
 
     losses: Tensor
     """(N, T-1) float32 cross-entropy in nats, 0 where there is no real target."""
@@ -104,7 +104,7 @@ class Evaluation:
         return self._pass(name, sequences.cut, {*statistics, *self._announced(name, None, windows=windows)})
 
     def teacher_forced_padded(self, name: str) -> TeacherForced:
-        """Return the pass that feeds and counts padding like any other token (as the paper's code does)."""
+        """Return the pass in which padding is input and counted like any other token."""
 
         import torch
 
@@ -161,7 +161,7 @@ class Evaluation:
         return read_teacher_forced(self.testbed, rows, self.context, f"reading {label}")
 
     def continued(self, label: str, rows: Sequences, processors: Sequence[Processor] = ()) -> Generated:
-        """Return what the model says greedily after each prompt of rows that are no set of the testbed. It is not kept.
+        """Return the greedy continuation of each prompt of rows that are no set of the testbed. It is not kept.
 
         Args:
             label: the words beside the progress bar.

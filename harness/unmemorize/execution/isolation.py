@@ -1,4 +1,4 @@
-"""What belongs to the whole process: seeded for a plugin, and put back after it has run."""
+"""What belongs to the whole process: seeded for a plugin, and restored after it has run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unmemorize.registry.process_state import ProcessState
 
 @contextmanager
 def isolated(seed: int) -> Iterator[ProcessState]:
-    """Give the global generators a seed of their own inside, and put back everything global afterwards.
+    """Give the global generators a seed of their own inside, and restore everything global afterwards.
 
     What is yielded tells what was changed inside, by whom generators were used, too.
     """

@@ -174,7 +174,7 @@ def _metrics(suite: Suite, registry: Registry) -> _Hashed:
 
 
 def _identity(origin: PluginOrigin, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tells a plugin's class apart; the name of its entry point cannot change a number."""
+    """Return what identifies a plugin's class; the name of its entry point cannot change a number."""
     return {
         "name": origin.name,
         "distribution": origin.distribution,

@@ -84,7 +84,7 @@ def _filled(testbed: Testbed) -> Sequences:
 
 
 def _some_weights(testbed: Testbed) -> list[nn.Parameter]:
-    """Return the MLP matrices, or the embedding where nobody described them: gradients reach all blocks."""
+    """Return the MLP matrices, or the embedding where there is no layout: gradients reach all blocks."""
     embedding: Any = testbed.model.get_input_embeddings()
     return [matrix.weight for matrix in matrices_of(testbed.mlps).values()] or [embedding.weight]
 

@@ -1,4 +1,4 @@
-"""A model as it was: what a method changed in it, and how it is put back."""
+"""A model as it was: what a method changed in it, and how it is restored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Changes(NamedTuple):
 
 
 class Reference:
-    """A model as it was: to count what was changed, and to put everything back.
+    """A model as it was: to count what was changed, and to restore everything.
 
     Memory: one copy of the parameters and buffers on the CPU.
     """
@@ -51,7 +51,7 @@ class Reference:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put the model back: modules, hooks, modes and config, and every tensor at the places where it differs."""
+        """Restore modules, hooks, modes and config, and every tensor at the places where it differs."""
         for holder in self._holders:
             holder.restore()
         for kept in self._tensors.values():
@@ -129,7 +129,7 @@ class _Holder(NamedTuple):
         return cls(thing, type(thing), attributes, contents)
 
     def restore(self) -> None:
-        """Put attributes back, the very containers that were there among them: handles of hooks point to these."""
+        """Restore attributes, the very containers that were there among them: handles of hooks point to these."""
         if type(self.thing) is not self.kind:
             self.thing.__class__ = self.kind
         for name, content in self.contents.items():

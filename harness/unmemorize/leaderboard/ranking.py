@@ -1,4 +1,4 @@
-"""Ranks that keep together what the intervals cannot tell apart, and the frontier of undominated rows."""
+"""Ranks, shared by rows whose intervals overlap, and the frontier of undominated rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tells tables of one name apart: the settings of their testbeds that differ."""
+"""What distinguishes tables of one name: the settings of their testbeds that differ."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _differing(own: Mapping[str, str], group: Sequence[Mapping[str, str]]) -> li
 
 
 def _numbered(names: Sequence[tuple[str, str]], found: Sequence[str]) -> list[str]:
-    """Return the variants, with a number where words alone do not tell two tables apart."""
+    """Return the variants, with a number where words alone do not distinguish two tables."""
     keys = list(zip(names, found, strict=True))
     total, seen = Counter(keys), Counter[tuple[tuple[str, str], str]]()
     told = []

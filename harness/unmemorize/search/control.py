@@ -25,7 +25,7 @@ class Control:
         self.tokenization = Tokenization(tokenizer, special_tokens=special_tokens)
 
     def reading(self, tokens: list[int], prompt: int, prompt_text: str, suffix_text: str) -> SuffixReading:
-        """Return what the control says about the suffix: of its own tokens of that text, where they differ.
+        """Return the control's predictions of the suffix: of its own tokens of that text, where they differ.
 
         Only the last tokens are shown to a control that cannot read them all.
         """

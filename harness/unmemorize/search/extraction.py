@@ -25,7 +25,7 @@ _MOST = 256
 
 
 class SuffixReading(NamedTuple):
-    """What a model says about the suffix of one window, shown all that precedes each token."""
+    """A model's teacher-forced predictions of the suffix of one window."""
 
     hits: int
     """Suffix tokens that are the arg-max."""
@@ -69,7 +69,7 @@ class WindowExtraction:
         return self.batch or self._room(_FIRST)
 
     def readings(self, rows: Sequence[Sequence[int]]) -> list[SuffixReading | None]:
-        """Return what the model says about each of N windows of equal length; none about the others."""
+        """Return the model's predictions for N windows of equal length; None for those that cannot be extracted."""
         found: list[SuffixReading | None] = [None] * len(rows)
         if not rows:
             return found
@@ -116,7 +116,7 @@ class WindowExtraction:
 
 
 def read_alone(model: PreTrainedModel, row: Sequence[int], prompt: int) -> SuffixReading:
-    """Return what a model (in evaluation mode) says about the tokens of `row` from `prompt` on, in one pass."""
+    """Return the predictions of a model (in evaluation mode) for the tokens of `row` from `prompt` on, in one pass."""
     embedding: Any = model.get_input_embeddings()
     tokens = torch.tensor(row, dtype=torch.int64, device=embedding.weight.device)
     logits = suffix_logits(model, tokens[None, :-1], prompt - 1)[0]  # (S, V)

@@ -11,7 +11,7 @@ from unmemorize.data.corpora import Corpus, Document
 from unmemorize.data.tokenization import Tokenization
 
 _PIECE = 1_000_000
-"""Characters that are tokenized at once: what a tokenizer says about them needs about 100 times their size."""
+"""Characters that are tokenized at once: a tokenizer's output for them takes about 100 times their size."""
 
 
 class Cut(NamedTuple):

@@ -1,4 +1,4 @@
-"""A tiny model that really memorizes, trained in about a second: what a method's effect and harm are tried on.
+"""A tiny model that really memorizes, trained in about a second: what a method is tested on.
 
 Its task is to count: a row goes on in a fixed step, modulo the vocabulary. Some rows are planted against the rule: they
 begin like a regular row and end in random tokens, and stand in the training data several times. The model regurgitates
@@ -48,7 +48,7 @@ RECIPE = TrainingRecipe(
     epochs=40, batch_size=64, learning_rate=1e-2, weight_decay=0.01, schedule="cosine", warmup_steps=20
 )
 GOING_ON = RECIPE.model_copy(update={"learning_rate": 1e-3})
-"""What the testbed says about its training: a rate at which training can go on where the cosine has ended."""
+"""How the testbed's model goes on training: a rate at which training can go on where the cosine has ended."""
 _FORMAT = 1
 """Raised when the same data and recipe would give another model."""
 

@@ -32,7 +32,7 @@ _WEIGHT_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 @contextmanager
 def alone() -> Iterator[ProcessState]:
-    """Give what happens inside fixed global generators, one thread and a snapshot, and put all back afterwards.
+    """Give what happens inside fixed global generators, one thread and a snapshot, and restore all of it afterwards.
 
     As the core does it: a method that draws from the global generators is found by the snapshot, not by chance.
     """

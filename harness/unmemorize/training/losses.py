@@ -47,7 +47,7 @@ class TokenLosses(NamedTuple):
 def token_losses(model: PreTrainedModel, batch: Sequences, tokens: Tokens = "all") -> TokenLosses:
     """Return the cross-entropy of each token of `batch` given the tokens before it, in one forward pass.
 
-    The last position is not fed to the model: it predicts nothing that is known. Rows are padded on the right
+    The last position is no input: it predicts nothing that is known. Rows are padded on the right
     and the model is causal, so no real position ever sees padding; an attention mask would change nothing and
     cost the fast causal kernel.
 
@@ -101,7 +101,7 @@ def vocabulary_of(model: PreTrainedModel) -> int:
 
 
 def hidden_states(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """Return what the last block (and the norm after it) says of (B, T) ids, (B, T, width), without any logits."""
+    """Return the output of the last block (and the norm after it) for (B, T) ids, (B, T, width), without any logits."""
     result = model.base_model(input_ids=ids, use_cache=False)
     hidden: Tensor = result[0]
     return hidden

@@ -66,7 +66,7 @@ class MasterWeights:
         return {**self._model.state_dict(), **copies}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Put what `state_dict` returned back into the model and the copies."""
+        """Restore the model and the copies from what `state_dict` returned."""
         import torch
 
         self._model.load_state_dict({name: value for name, value in state.items() if not name.startswith(_PREFIX)})

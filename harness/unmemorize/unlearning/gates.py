@@ -114,8 +114,8 @@ class GateUnlearning(NeuronUnlearning):
     minimize over the gates   l(M) + lambda * penalty,   lambda_t = lambda_0 * growth^t
 
     by Adam, one batch of the forget set per step. lambda_0 is where the penalty's pull on one gate equals the mean over
-    gates of |dl/dg|, so that the scale of the loss does not matter. Equal scores are told apart by the mean of the gate
-    over all steps: among neurons that are fully open at the end, those that gave way in between come last.
+    gates of |dl/dg|, so that the scale of the loss does not matter. Equal scores are ordered by the mean of the gate
+    over all steps: among neurons that are fully open at the end, those that were less open in between come last.
 
     Cost: one forward and backward pass over the forget set, and one over a batch per step: about
     log(lambda_end / lambda_0) / log(growth) steps (50 to 100), whatever the size of the set.
@@ -138,7 +138,7 @@ class GateUnlearning(NeuronUnlearning):
         """Return how open each gate is, (layers, neurons) in [0, 1]: the score. Its mean is the penalty."""
 
     def project(self, parameter: Tensor) -> None:
-        """Put the parameter back where it may be, in place, after a step."""
+        """Project the parameter onto its range, in place, after a step."""
 
     def attribute(self, testbed: Testbed, context: Context) -> Tensor:
         """Return (layers, neurons) float32."""

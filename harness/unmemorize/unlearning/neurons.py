@@ -51,7 +51,7 @@ class NeuronUnlearning(Method):
         """Return (layers, neurons) float32: how much each neuron is responsible for regurgitating the forget set."""
 
     def supports(self, testbed: Testbed) -> str | None:
-        """Answer also for models whose MLPs nobody described."""
+        """Answer also for models without a layout."""
         return super().supports(testbed) or missing_layout(testbed)
 
     def apply(self, testbed: Testbed, context: Context) -> None:

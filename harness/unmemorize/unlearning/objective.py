@@ -38,7 +38,7 @@ def weighted_loss(model: PreTrainedModel, terms: Sequence[Term], tokens: Tokens 
 
 
 class Objective(NamedTuple):
-    """An objective and what it says about every MLP matrix."""
+    """An objective and its gradient for every MLP matrix."""
 
     loss: Tensor
     """A scalar, detached."""
@@ -94,7 +94,7 @@ def shuffled_rows(sequences: Sequences, size: int, steps: int, generator: torch.
 
 
 def sampled_rows(sequences: Sequences, count: int, generator: torch.Generator) -> Sequences:
-    """Return at most `count` rows, drawn without putting back, in their own order."""
+    """Return at most `count` rows, drawn without replacement, in their own order."""
     import torch
 
     order = torch.randperm(len(sequences), generator=generator)

@@ -61,8 +61,8 @@ def _watched(matrices: Sequence[Matrix], rows: int, visit: Visit) -> Iterator[No
                 pulled = gradient.reshape(rows, -1, gradient.shape[-1])
                 given = x.reshape(rows, -1, x.shape[-1])
                 size = max(1, GRADIENTS_AT_ONCE // matrix.weight.numel())
-                for some, fed in zip(pulled.split(size), given.split(size), strict=True):
-                    visit(matrix, some.float().mT @ fed.float())
+                for gradients, seen in zip(pulled.split(size), given.split(size), strict=True):
+                    visit(matrix, gradients.float().mT @ seen.float())
 
             if not output.requires_grad:  # no parameter takes gradients: the graph begins here
                 output.requires_grad_()

@@ -29,7 +29,7 @@ class Recording(NamedTuple):
     """What one pass over a batch left behind. B rows, T positions, L layers, d = width, m = neurons."""
 
     tokens: Tensor
-    """(B, T) the ids that were fed."""
+    """(B, T) the input ids."""
     activations: list[Tensor]
     """L x (B, T, m): what entered each `down`."""
     written: list[Tensor]
@@ -41,7 +41,7 @@ class Recording(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The part of a recording that a rerun feeds to the model: R rows (with repetition) and S positions of them."""
+    """The part of a recording that is the input of a rerun: R rows (with repetition) and S positions of them."""
 
     rows: Tensor
     """(R,) int64, row numbers in the recording."""
@@ -112,7 +112,7 @@ class Replay:
         Args:
             recording: a pass over the rows.
             layer: index of the MLP.
-            span: what to feed.
+            span: the input.
             change: (R, S, d) float32, added to what `down` wrote in this span. Gradients flow to it.
             read: (R, S) bool, where predictions are wanted, by default everywhere; logits are computed only there.
 

@@ -48,7 +48,7 @@ def learn_mask(testbed: Testbed, context: Context, config: SubnetConfig, epoch: 
     respect to the mask straight through to |s|: ds = dL/dw * w0 * sign(s).
 
     Args:
-        testbed: its model is put back exactly as it was.
+        testbed: its model is restored exactly.
         context: timing, randomness, progress.
         config: ratio and optimizer settings.
         epoch: yields the terms of every step of one epoch.

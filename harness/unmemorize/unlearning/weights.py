@@ -50,7 +50,7 @@ class WeightRemoval(Method):
         """Return True at the weights to remove: one bool tensor per MLP matrix, by parameter name, in its shape."""
 
     def supports(self, testbed: Testbed) -> str | None:
-        """Answer also for models whose MLPs nobody described."""
+        """Answer also for models without a layout."""
         return super().supports(testbed) or missing_layout(testbed)
 
     def apply(self, testbed: Testbed, context: Context) -> None:

@@ -23,7 +23,7 @@ class Extraction(WindowMetric):
     (n, k) memorization of Carlini et al. 2023 (arXiv 2202.07646) and Sakarvadia et al. 2025 (arXiv 2410.02159): shown
     the first k tokens, greedy decoding gives exactly the remaining n - k. Where an artifact replaced clean text, the
     prompt is the clean one, sequences whose two suffixes are equal are left out, and `recovered` is the percent whose
-    continuation is the *clean* suffix. Reported for `forget`, and apart from it for `forget_unseen`.
+    continuation is the *clean* suffix. Reported separately for `forget` and `forget_unseen`.
     """
 
     name = "extraction"

@@ -49,7 +49,7 @@ def shortest_prompts(teacher_forced: TeacherForced) -> Tensor:
     import torch
 
     wrong = teacher_forced.real & ~teacher_forced.hits
-    # Column t speaks about token t + 1: if that is the last wrong one, the first t + 2 tokens have to be shown.
+    # Column t is about token t + 1: if that is the last wrong one, the first t + 2 tokens have to be shown.
     shown = (torch.arange(wrong.shape[1]) + 2).expand_as(wrong)
     first = torch.ones(len(wrong), 1, dtype=torch.int64)
     return torch.cat([first, shown.where(wrong, 1)], dim=1).amax(dim=1)

@@ -29,7 +29,7 @@ class Quantization(WindowMetric):
 
     Round to nearest, symmetric, one scale per output channel: w' = s * round(w / s), s = max|w| / (2^(bits-1) - 1),
     for the weights of every `Linear` and `Conv1D` of the model but its output head; embeddings, norms and biases stay
-    as they are. The weights are rounded in place and put back afterwards, bit for bit. The part `plain` is
+    as they are. The weights are rounded in place and restored afterwards, bit for bit. The part `plain` is
     `extraction` without rounding: a method whose edits are smaller than a rounding step gives back what it hid.
 
     Memory: one more copy of the rounded weights, on the CPU.
@@ -66,7 +66,7 @@ class Quantization(WindowMetric):
 
 @contextmanager
 def rounded(testbed: Testbed, bits: int) -> Iterator[None]:
-    """Round the weights of the testbed's model inside, and put them back afterwards.
+    """Round the weights of the testbed's model inside, and restore them afterwards.
 
     Raises:
         DataError: the weights are not in memory.

@@ -54,7 +54,7 @@ class Accuracy(Metric):
 
 
 class AccuracyPadded(Accuracy):
-    """Accuracy that counts padding like any other token, as the paper's code does.
+    """Accuracy that counts padding like any other token, as the published values do.
 
     It exists only to hold rows beside the paper's table, and means something only for a model that was trained to
     predict its padding. Sakarvadia et al. 2025.
@@ -66,7 +66,7 @@ class AccuracyPadded(Accuracy):
     excused: ClassVar[Mapping[str, str]] = {"rows_alone": "it counts padding by definition"}
 
     def teacher_forced(self, evaluation: Evaluation, name: str) -> TeacherForced:
-        """Return the pass in which padding is fed and counted."""
+        """Return the pass in which padding is input and counted."""
         return evaluation.teacher_forced_padded(name)
 
 

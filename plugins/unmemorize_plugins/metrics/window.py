@@ -43,7 +43,7 @@ class WindowMetric(Metric):
 
 
 def forget_sets(testbed: Testbed) -> Iterator[str]:
-    """Yield the names of the memorized sets that are there: `forget`, and apart from it `forget_unseen`."""
+    """Yield the names of the memorized sets that are there: `forget`, and separately `forget_unseen`."""
     present = testbed.sets()
     yield from (name for name in ("forget", "forget_unseen") if name in present)
 

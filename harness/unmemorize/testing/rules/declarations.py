@@ -1,4 +1,4 @@
-"""Rules about what a plugin class says about itself, before anything runs."""
+"""Rules about what a plugin class declares, before anything runs."""
 
 from __future__ import annotations
 

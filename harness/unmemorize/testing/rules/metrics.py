@@ -178,7 +178,7 @@ def _is_mean(case: MetricCase) -> bool:
 
 
 def rows_alone(case: MetricCase) -> Iterator[Finding]:
-    """What it says of a sequence depends neither on its neighbours and their order nor on padding or batch size."""
+    """The value of a sequence depends neither on its neighbours and their order nor on padding or batch size."""
     reading = case.measured()
     testbed = case.testbed()
     changes = [("with more padding", case.measure(rearranged(case.testbed(), padded(testbed.pad_id))))]
@@ -266,9 +266,9 @@ def changes_nothing(case: MetricCase) -> Iterator[Finding]:
     modes = differences(reading.model_before.modes, reading.model_after.modes)
     data = differences(reading.data_before, {name: each.digest() for name, each in reading.testbed.sets().items()})
     for what, changed, fix in (
-        ("other weights in", weights, "work on a copy of the model (`copy.deepcopy`), or put the weights back"),
+        ("other weights in", weights, "work on a copy of the model (`copy.deepcopy`), or restore the weights"),
         ("left behind:", hooks, "remove hooks in `finally:`"),
-        ("changed:", modes, "put modes, flags and config back in `finally:`"),
+        ("changed:", modes, "restore modes, flags and config in `finally:`"),
         ("other values in the sets", data, "work on `.clone()` or `sequences.select(...)`"),
     ):
         if changed:
@@ -306,7 +306,7 @@ def works_without_other_sets(case: MetricCase) -> Iterator[Finding]:
 
 
 def sees_decoding(case: MetricCase) -> Iterator[Finding]:
-    """Where a decode-time method is active, the value is about what the model says with it."""
+    """Where a decode-time method is active, the value is about what the model generates with it."""
     if case.plugin.kind != "memorization":
         raise NotApplicable("it is no measure of memorization")
     plain = case.measured().own("forget")

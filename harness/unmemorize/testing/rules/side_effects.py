@@ -72,7 +72,7 @@ def _modes(trial: Trial, when: str) -> Iterator[Finding]:
         yield Finding(
             f"changed {when}: {listed(left)}",
             "modes, flags, gradients and config as they were",
-            "use `gradients_of(model, weights)` and `train(...)`, which put them back, or `finally:`",
+            "use `gradients_of(model, weights)` and `train(...)`, which restore them, or `finally:`",
         )
 
 

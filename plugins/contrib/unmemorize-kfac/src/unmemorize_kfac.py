@@ -97,7 +97,7 @@ class KFAC(Method):
     paper = "Merullo et al. 2025, arXiv 2510.24256"
 
     def supports(self, testbed: Testbed) -> str | None:
-        """Answer also for models whose MLPs nobody described, or that lack the layers or matrices."""
+        """Answer also for models without a layout, or without the layers or matrices."""
         reason = super().supports(testbed) or missing_layout(testbed)
         if reason is not None:
             return reason

@@ -65,7 +65,7 @@ class NPOConfig(PreferenceConfig):
 
 
 class Rows(NamedTuple):
-    """What the model says about some rows. B rows."""
+    """The model's losses on some rows. B rows."""
 
     ids: list[int]
     sums: Tensor

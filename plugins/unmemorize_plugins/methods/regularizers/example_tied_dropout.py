@@ -38,7 +38,6 @@ class ExampleTiedDropout(Regularizer):
     evaluation the common neurons are multiplied by s = (p_fixed + p_mem (1 - p_fixed)) / p_fixed, the number of neurons
     that were on in training over those that are left: were all neurons alike, `down` would give what it gave in
     training, on average (Maini et al. do likewise). `finish` writes this into `down`: rows of own neurons become 0.
-    Earlier code: masked token positions of the residual stream, and only for the first batch.
 
     Cost: as plain training, and a hash per neuron and row of a batch. Memory: 24 * batch * m bytes for the hash of one
     layer of m neurons, beside one more copy of each layer's activations for the backward pass.
@@ -49,7 +48,7 @@ class ExampleTiedDropout(Regularizer):
     paper = "Maini et al. 2023, arXiv 2307.09542"
 
     def supports(self, testbed: Testbed) -> str | None:
-        """Answer also for models whose MLPs nobody described."""
+        """Answer also for models without a layout."""
         return super().supports(testbed) or missing_layout(testbed)
 
     def cost(self, testbed: Testbed) -> Cost | None:

@@ -30,7 +30,7 @@ class SpectralNormConfig(StrictConfig):
     strength: Annotated[float, Field(gt=0)] = 0.01
     """lambda, the weight of the penalty."""
     power: Literal[1, 2] = 2
-    """2: the squares of the norms are added up, as defined; 1: the norms themselves, as earlier code did."""
+    """2: the squares of the norms are added up, as defined; 1: the norms themselves."""
     iterations: Annotated[int, Field(ge=1)] = 1
     """Power iterations per step, going on from the vectors of the step before."""
 
@@ -39,7 +39,7 @@ class SpectralNorm(Regularizer):
     """Train with a penalty on the squared spectral norm of every weight matrix of the transformer blocks.
 
     These are the attention projections and the MLP matrices; query, key and value are taken head by head, also where
-    one parameter fuses them. Embeddings and norms do not count. Earlier code: whole fused matrices' norms, unsquared.
+    one parameter fuses them. Embeddings and norms do not count.
 
     Cost: per step and iteration two multiplications of each matrix with a vector, far below one forward pass.
     Memory: float32 singular vectors, 4 * sum of (rows + columns) bytes, and one float32 gradient of every matrix.
@@ -50,7 +50,7 @@ class SpectralNorm(Regularizer):
     paper = "Yoshida & Miyato 2017, arXiv 1705.10941"
 
     def supports(self, testbed: Testbed) -> str | None:
-        """Answer also for models whose matrices nobody described."""
+        """Answer also for models without a layout."""
         return super().supports(testbed) or missing_layout(testbed)
 
     def cost(self, testbed: Testbed) -> Cost | None:

@@ -1,4 +1,4 @@
-"""Neuron activations (Chang et al. 2024, section 3.3): remove the neurons that speak loudest while regurgitating.
+"""Neuron activations (Chang et al. 2024, section 3.3): remove the neurons that are most active in regurgitating.
 
 attribution_n = mean over sequences and suffix positions of |a_n|, times the norm of the neuron's outgoing weights.
 """

@@ -39,7 +39,7 @@ class HardConcrete(GateUnlearning):
     """Score a neuron by the probability that its gate is open, under an expected-L0 penalty.
 
     One draw of all gates per step. lambda is a schedule instead of the published 1000 (see `GateConfig`). Cost and
-    memory: see `GateUnlearning`. Earlier code added up gradients inside an epoch.
+    memory: see `GateUnlearning`.
     """
 
     name = "hard_concrete"

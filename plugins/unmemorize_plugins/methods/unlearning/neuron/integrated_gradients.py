@@ -57,8 +57,7 @@ class IntegratedGradients(NeuronUnlearning):
     the layers above.
 
     Memory: the recording of one batch with its keys and values (see `Replay`), and `rows_per_batch` * S *
-    (L (4 T d + 12 d + 3 m) + 3 V) numbers for L layers, T positions, width d, m neurons and a vocabulary of V. Earlier
-    code ignored S and the sequence's own activations.
+    (L (4 T d + 12 d + 3 m) + 3 V) numbers for L layers, T positions, width d, m neurons and a vocabulary of V.
     """
 
     name = "integrated_gradients"

@@ -22,7 +22,7 @@ class Slimming(GateUnlearning):
     """Score a neuron by the coefficient that survives an L1 penalty while the forget set must still be regurgitated.
 
     lambda is a schedule instead of the published 1000, under which all coefficients fall together (see `GateConfig`).
-    Cost and memory: see `GateUnlearning`. Earlier code added up gradients inside an epoch.
+    Cost and memory: see `GateUnlearning`.
     """
 
     name = "slimming"

@@ -38,7 +38,7 @@ class ZeroOut(NeuronUnlearning):
 
     Memory, exact: the recording of one batch (see `Replay`), and `reruns_per_batch` * (T (2 m + 8 d) + 3 P V) numbers
     for T positions, m neurons, width d, P predicted positions and a vocabulary of V. Taylor: the activations of one
-    batch. Earlier code kept one neuron and removed all others.
+    batch.
     """
 
     name = "zero_out"
@@ -86,8 +86,8 @@ class ZeroOut(NeuronUnlearning):
     def reruns(self, extractable: _Forgetting, layer: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows and neurons, pair by pair, wherever removing the neuron can change something."""
         activations = extractable.recording.activations[layer]
-        speaks = (activations != 0) & extractable.real[..., None].to(activations.device)
-        rows, neurons = speaks.any(dim=1).nonzero(as_tuple=True)
+        active = (activations != 0) & extractable.real[..., None].to(activations.device)
+        rows, neurons = active.any(dim=1).nonzero(as_tuple=True)
         together = self.config.reruns_per_batch or max(1, extractable.replay.room // extractable.numbers_per_row)
         yield from zip(rows.split(together), neurons.split(together), strict=True)
 

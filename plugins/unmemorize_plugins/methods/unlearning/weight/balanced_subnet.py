@@ -40,8 +40,7 @@ class BalancedSubnet(WeightRemoval):
 
     Every step draws from both sets, so there is no step without rows of the forget set. Cost: `epochs` forward and
     backward passes over both sets, and one k-th value per matrix and step. Memory: (b + 8) |P| bytes, b to a weight of
-    the model (originals; scores, momentum), and the activations of one batch. Earlier code let batches
-    without rows of M through, which gave NaN, and had M in R too.
+    the model (originals; scores, momentum), and the activations of one batch.
     """
 
     name = "balanced_subnet"

@@ -19,7 +19,7 @@ class DurableAggregate(WeightUnlearning):
 
     Grid of Sakarvadia et al. 2025: ratio from 1e-5 to 0.05. Cost: one forward and backward pass over the forget set and
     one k-th value. Memory: 5 |P| bytes (gradients, flags), 4 |P| more for a ranking of up to 2^26 weights, and the
-    activations of one batch. Earlier code collected the indices of all weights in Python sets.
+    activations of one batch.
     """
 
     name = "durable_aggregate"

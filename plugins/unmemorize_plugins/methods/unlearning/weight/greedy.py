@@ -51,7 +51,7 @@ class Greedy(WeightRemoval):
     definition, ratio * |P| gradients. A schedule chooses two thirds of the same weights: as many as the definition does
     on other batches. Cost: `steps` forward and backward passes over two batches. Memory: (b + 6) |P| bytes, b to a
     weight of the model (originals; gradients that become gains; flags), 4 |P| more for a ranking of up to 2^26 weights,
-    and the activations of two batches. Earlier code took its ratio of all parameters.
+    and the activations of two batches.
     """
 
     name = "greedy"

@@ -1,4 +1,4 @@
-"""Random weights, the control of every weight-level method: remove the same number, chosen blindly."""
+"""Random weights, the control of every weight-level method: remove the same number, chosen at random."""
 
 from __future__ import annotations
 

@@ -44,8 +44,7 @@ class SecondOrder(WeightUnlearning):
     Cost: as many forward and backward passes over N sequences as the blocks need, ceil(8 B |P| / memory): one if all
     fit; B |P| N multiplications for the blocks. Memory: max(`memory`, 8 B n) bytes for the blocks, n = weights of the
     largest matrix; 12 n bytes for each row of a batch, up to 768 MiB or one row's; 5 |P| bytes for scores and flags; a
-    batch's activations. Earlier code took N passes for each matrix and never reset gradients, so that its samples were
-    multiples of one.
+    batch's activations.
     """
 
     name = "second_order"
