@@ -141,7 +141,7 @@ def test_a_killed_search_goes_on_and_ends_with_the_same_file(
     del read[:]
     again = search(testbed, folder, state=state, **sizes)
     handle.remove()
-    assert not read  # nothing is left to be checked
+    assert read == [2]  # the gate's own pass; nothing is left to be checked
     for number, each in enumerate((found, again)):
         each.write(tmp_path / f"{number}.jsonl")
         assert (tmp_path / f"{number}.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
@@ -318,7 +318,9 @@ class TestBadInput:
         assert error.value.fix == "--prompt 16 --suffix 16"
 
     def test_a_tokenizer_of_another_model(self, testbed_of: TestbedOf) -> None:
-        with pytest.raises(DataError, match="gives the id 31, and the model has embeddings for 29 tokens") as error:
+        with pytest.raises(
+            DataError, match=r"tokenizer of the model has .* entries, and the model has embeddings for 29"
+        ) as error:
             unmemorize.find(
                 tiny_model("gpt2"), ["31 " * 20], tokenizer=testbed_of("gpt2").tokenizer, prompt=5, suffix=5
             )

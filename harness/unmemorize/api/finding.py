@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unmemorize.errors import ConfigError, DataError
+from unmemorize.models.caller import plain_torch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -16,15 +17,14 @@ if TYPE_CHECKING:
     from unmemorize.data.corpora import Corpus
     from unmemorize.data.row_source import RowSource
     from unmemorize.data.tokenization import Tokenization
-    from unmemorize.models.source import ModelSource, Opened
+    from unmemorize.models.source import AnyModel
     from unmemorize.search.config import FindConfig
     from unmemorize.search.control import Control
     from unmemorize.search.findings import Findings
     from unmemorize.search.search import Search
 
-    AnyModel = PreTrainedModel | Opened | ModelSource | str
 
-
+@plain_torch()
 def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the command
     model: AnyModel,
     texts: Any,
@@ -42,8 +42,8 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
     """Check every window of some texts: shown its prompt, does the model decode exactly its suffix?
 
     Args:
-        model: a loaded causal language model of transformers, or where one is: a hub id, a folder, a GGUF file,
-            `package:NAME/path`.
+        model: a loaded causal language model of transformers (PEFT adapters are merged into a copy), or where one is:
+            a hub id, a folder, a GGUF file, `package:NAME/path`.
         texts: a file or folder, `package:NAME` or a path in it, `licences` (of the installed packages),
             `python-docs`, an `hf://` path; or texts or token ids themselves, in any kind that `mitigate` takes.
         tokenizer: the model's tokenizer, where the model is loaded already.
@@ -78,7 +78,7 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
 
     config = _config(settings)
     opened = _opened(texts, config)
-    loaded, own_tokenizer = _loaded(model, tokenizer, device)
+    loaded, own_tokenizer = _loaded(model, tokenizer, device, "the model")
     bounds = bounds_of(loaded, own_tokenizer)
     tokenization = Tokenization(own_tokenizer, bounds.vocabulary, config.special_tokens, bounds.padding, bounds.ends)
     place = str(texts) if isinstance(texts, (str, Path)) else None
@@ -134,18 +134,13 @@ def _opened(texts: Any, config: FindConfig) -> Corpus | RowSource:
     return open_rows(texts, "texts")
 
 
-def _loaded(model: AnyModel, tokenizer: Any, device: str | None) -> tuple[PreTrainedModel, Any]:
+def _loaded(model: AnyModel, tokenizer: Any, device: str | None, name: str) -> tuple[PreTrainedModel, Any]:
     from unmemorize.execution.environment import best_device
     from unmemorize.files.places import cache_folder
-    from unmemorize.models.source import ModelSource, Opened, open_model
+    from unmemorize.models.source import as_opened
 
-    if isinstance(model, str):
-        model = ModelSource(model=model)
-    if isinstance(model, ModelSource):
-        model = open_model(model, device=device or best_device(), cache=cache_folder())
-    if isinstance(model, Opened):
-        return model.model, model.tokenizer if tokenizer is None else tokenizer
-    return model, tokenizer
+    opened = as_opened(model, tokenizer, device or best_device(), cache_folder(), name)
+    return opened.model, opened.tokenizer
 
 
 def _control(control: AnyModel | None, tokenizer: Any, own: Tokenization, device: str | None) -> Control | None:
@@ -153,7 +148,7 @@ def _control(control: AnyModel | None, tokenizer: Any, own: Tokenization, device
 
     if control is None:
         return None
-    loaded, tokenizer = _loaded(control, tokenizer, device)
+    loaded, tokenizer = _loaded(control, tokenizer, device, "the control")
     shared = tokenizer is None or own.tokenizer is None or same_tokens(tokenizer, own.tokenizer)
     return Control(loaded, None if shared else tokenizer, special_tokens=own.special_tokens)
 

@@ -12,6 +12,7 @@ from unmemorize.api.reading import data_notes
 from unmemorize.api.runs import load_registry
 from unmemorize.errors import ConfigError, DataError
 from unmemorize.files.places import cache_folder
+from unmemorize.models.caller import plain_torch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from unmemorize.data.tokenization import Bounds
     from unmemorize.editing.edit_file import Edits
     from unmemorize.execution.act import Bench, Outcome
+    from unmemorize.models.source import AnyModel
     from unmemorize.registry.manager import Registry
     from unmemorize.results.record import Value
 
@@ -34,6 +36,7 @@ class Mitigation:
     """A mitigated model and what the method did to it."""
 
     model: PreTrainedModel
+    """The model itself; of one with PEFT adapters the copy that they were merged into."""
     method: str
     config: dict[str, Any]
     values: list[Value]
@@ -107,8 +110,9 @@ class Mitigation:
         return "\n".join([*lines, *(f"  note: {note}" for note in data_notes(self.data))])
 
 
+@plain_torch()
 def mitigate(  # noqa: PLR0913  as `find`: keywords
-    model: PreTrainedModel,
+    model: AnyModel,
     *,
     method: str,
     forget: Any,
@@ -122,6 +126,7 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     deadline: float | None = None,
     checkpointing: bool = False,
     offload: bool = False,
+    device: str | None = None,
     registry: Registry | None = None,
     progress: Progress | None = None,
     **settings: Any,
@@ -129,7 +134,10 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     """Let a method act on a model, in place, and measure it before and after.
 
     Args:
-        model: any causal language model of transformers whose architecture has a layout.
+        model: any causal language model of transformers whose architecture has a layout, or where one is: a hub id, a
+            folder, a GGUF file, `package:NAME/path`. What stands around it (`torch.compile`, `DataParallel`) is left
+            alone. A model with PEFT adapters stays as it is: they are merged into a copy, and that is mitigated.
+            Every parameter may be changed, whatever its `requires_grad` says.
         method: the name of a registered method (`unmemorize list methods`).
         forget: sequences to be forgotten: texts with `tokenizer`, token ids, or both in dicts; as a list, table, array,
             tensor, file, or what `find` returned (docs/data.md lists all kinds).
@@ -141,13 +149,14 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
             default the retain set (no method may then be judged by it alone: one that is shown the retain set has seen
             it).
         general: general text as a hold-out of its own, likewise.
-        tokenizer: turns texts into token ids.
+        tokenizer: turns texts into token ids; by default the one that lies beside the model.
         metrics: names of the metrics to measure; by default those that are cheap.
         seed: decides everything random.
         deadline: seconds that the method may take.
         checkpointing: recompute the activations of blocks in backward passes: less memory, more time. On, too, where
             the model comes with gradient checkpointing enabled.
         offload: keep scores, masks and copies of weights in main memory while they are not in use.
+        device: where the model goes if it is not loaded yet; the best one there is by default.
         registry: a registry of one's own, instead of what is installed.
         progress: where progress is shown; nowhere by default.
         settings: the method's settings (`unmemorize show METHOD`), and how sequences are read: `prompt`, `suffix`,
@@ -162,14 +171,18 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     from unmemorize.data.settings import SequenceSettings
     from unmemorize.data.tokenization import bounds_of
     from unmemorize.execution.act import Bench, Skipped, act
+    from unmemorize.execution.environment import best_device
     from unmemorize.execution.surroundings import Surroundings, find_mlps
-    from unmemorize.models.versions import evaluation_mode
+    from unmemorize.models.caller import as_left
+    from unmemorize.models.source import as_opened
     from unmemorize.suite.complaint import Place, validated
 
     registry = registry or load_registry()
     method_class = registry.method(method)
     reading = validated(SequenceSettings, _chosen(settings, SequenceSettings), Place("mitigate(...)", ""))
     acting = method_class(validated(method_class.Config, settings, Place("mitigate(...)", "", method)))
+    opened = as_opened(model, tokenizer, device or best_device(), cache_folder())
+    model, tokenizer = opened.model, opened.tokenizer
     bounds = bounds_of(model, tokenizer)
     sources = Sources(forget, forget_unseen, retain, holdout, general)
     sets = open_sets(sources, reading, tokenizer, bounds, Context(seed=seed).generator)
@@ -177,7 +190,7 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     testbed.mlps = find_mlps(model, registry)
     measured = _metrics(registry, metrics)
     try:
-        with evaluation_mode(model) as recomputed:
+        with as_left(model) as recomputed:
             recompute = checkpointing or recomputed
             device, shown = str(testbed.device), progress or Silent()
             surroundings = Surroundings(device, deadline, cache_folder(), shown, recompute, offload)
@@ -191,6 +204,7 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
             expected=f"what it needs: {', '.join(sorted(acting.needs))}",
             fix="pass it to mitigate(...), or choose another method (`unmemorize list methods`)",
         ) from None
+    model.generation_config = opened.generation_config
     made = _mitigation(bench, acting, before, outcome)
     return dataclasses.replace(made, seed=seed, origin=registry.origin("method", method).model_dump())
 

@@ -23,7 +23,7 @@ class Job(NamedTuple):
     method: str
     settings: dict[str, Any]
     """Of the method, and how sequences are read."""
-    sets: dict[str, str | float]
+    sets: dict[str, Any]
     """The file of each set, or its share of another one."""
     metrics: tuple[str, ...] | None
     seed: int
@@ -116,14 +116,13 @@ def _mitigated(job: Job, progress: Progress | None) -> tuple[Mitigation, Callabl
     registry.method(job.method)  # a wrong name is told before a large model is loaded
     opened = open_model(job.source, device=job.device or best_device(), cache=api.cache_folder())
     mitigation = api.mitigate(
-        opened.model, method=job.method, **job.sets,
-        metrics=job.metrics, tokenizer=opened.tokenizer, seed=job.seed, deadline=job.deadline,
+        opened, method=job.method, **job.sets,
+        metrics=job.metrics, seed=job.seed, deadline=job.deadline,
         checkpointing=job.checkpointing, offload=job.offload, registry=registry, progress=progress, **job.settings,
     )  # fmt: skip
 
     def save(folder: Path) -> None:
         about = {"model": job.source.model, "model fingerprint": model_fingerprint(job.source)}
-        opened.model.generation_config = opened.generation_config
         mitigation.save(folder, tokenizer=opened.tokenizer, source=about)
 
     return mitigation, save

@@ -91,14 +91,18 @@ def apply_edits(model: nn.Module, edits: Edits | str | Path) -> int:
     """Set to zero, in place, what an edit set to zero in another copy of the same model; return how many weights.
 
     Args:
-        model: the model that the edit was made of, or another of the same shapes.
+        model: the model that the edit was made of, or another of the same shapes; it may be compiled or wrapped.
         edits: the edits, or the file that holds them.
 
     Raises:
-        DataError: the edit did more than set weights to zero, or the model has other parameters.
+        DataError: the edit did more than set weights to zero, or the model has other parameters, or parameters that
+            cannot be edited where they are (adapters, quantized weights).
     """
     import torch
 
+    from unmemorize.models.gate import admitted
+
+    model = admitted(model, in_place=True)
     with torch.no_grad():
         edits = edits if isinstance(edits, dict) else read_edits(edits)
         parameters = dict(model.named_parameters())

@@ -15,6 +15,7 @@ from unmemorize.execution.act import Bench, Outcome, Skipped, act
 from unmemorize.execution.environment import environment
 from unmemorize.execution.plan import KEY_VERSION, Cell
 from unmemorize.execution.surroundings import Surroundings
+from unmemorize.models.caller import plain_torch
 from unmemorize.results.record import BASE, Record, Value
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Group:
         self.cells, self.registry, self.surroundings, self.base = cells, registry, surroundings, base
         self._environment = environment(surroundings.device)
 
+    @plain_torch()
     def run(self, started: Callable[[Cell], None], ended: Callable[[Cell, Record, pl.DataFrame | None], None]) -> None:
         """Load the testbed once and run every cell, telling of each when it starts and when it has ended."""
         started(self.cells[0])

@@ -12,6 +12,7 @@ from unmemorize.errors import DataError
 from unmemorize.execution.environment import environment
 from unmemorize.execution.surroundings import Surroundings
 from unmemorize.files.places import check_new
+from unmemorize.models.caller import plain_torch
 from unmemorize.models.loading import quiet
 from unmemorize.registry.manager import Registry
 from unmemorize.suite.model import TestbedEntry, settings
@@ -19,6 +20,7 @@ from unmemorize.suite.model import TestbedEntry, settings
 MODEL, FACTS = "model", "testbed.json"
 
 
+@plain_torch()
 def export_testbed(
     entry: TestbedEntry, seed: int, registry: Registry, surroundings: Surroundings, folder: Path
 ) -> list[Path]:

@@ -11,6 +11,7 @@ from unmemorize.contracts.provider import ModelProvider
 from unmemorize.contracts.testbed import Testbed
 from unmemorize.errors import LayoutError
 from unmemorize.execution.environment import synchronize
+from unmemorize.models.gate import admitted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,6 +53,7 @@ def load_testbed(provider: ModelProvider, name: str, context: Context, registry:
     """Load a testbed and fill in what the core knows about it: its MLPs and whether it can be trained again."""
     testbed = provider.load(context)
     testbed.name = name
+    testbed.model = admitted(testbed.model, f"the model of the testbed {name!r}")
     testbed.trainable = provider.trains()
     testbed.mlps = find_mlps(testbed.model, registry)
     testbed.model.eval()

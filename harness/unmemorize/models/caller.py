@@ -39,19 +39,22 @@ def plain_torch() -> Iterator[None]:
 
 
 @contextmanager
-def as_left(model: nn.Module) -> Iterator[None]:
-    """Work on a caller's model: inside it is in eval mode and every parameter may take gradients.
+def as_left(model: nn.Module) -> Iterator[bool]:
+    """Work on a caller's model: inside it is in eval mode, and every parameter may take gradients.
 
     Afterwards the modes, the flags and the gradients are those that the caller left.
+
+    Yields:
+        Whether the caller had left gradient checkpointing on.
     """
-    flags = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
-    with evaluation_mode(model):
-        for parameter, _, _ in flags:
+    left = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    with evaluation_mode(model) as recomputing:
+        for parameter, _, _ in left:
             parameter.requires_grad_()
             parameter.grad = None
         try:
-            yield
+            yield recomputing
         finally:
-            for parameter, flag, gradient in flags:
+            for parameter, flag, gradient in left:
                 parameter.requires_grad_(flag)
                 parameter.grad = gradient

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -24,6 +24,10 @@ from unmemorize.models.origins import Origin, find_origin
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
+
+
+AnyModel: TypeAlias = "PreTrainedModel | Opened | ModelSource | str | Path"
+"""A model that is there already, or where one is."""
 
 
 class ModelLoading(StrictConfig):
@@ -117,6 +121,34 @@ def _with_adapter(adapter: Adapter, source: ModelSource, device: str, cache: Pat
     tokenizer = opened.tokenizer if own is None else own
     check_vocabulary(model, tokenizer, f"model = {source.model!r}")
     return Opened(model.eval(), tokenizer, opened.generation_config)
+
+
+def as_opened(model: AnyModel, tokenizer: Any, device: str, cache: Path, name: str = "the model") -> Opened:
+    """Return a model that is there already, or open the one that is named.
+
+    Args:
+        model: a model, an opened one, or where one is.
+        tokenizer: its tokenizer; by default the one that lies beside it.
+        device: where a model goes that is not loaded yet.
+        cache: as for `open_model`.
+        name: what errors call a model that is there already.
+
+    Raises:
+        DataError: as `open_model` and `admitted`.
+    """
+    if isinstance(model, (str, Path)):
+        model = ModelSource(model=str(model))
+    if isinstance(model, ModelSource):
+        opened = open_model(model, device=device, cache=cache)
+    elif isinstance(model, Opened):
+        opened = model
+    else:
+        taken = admitted(model, name)
+        opened = Opened(taken, None, taken.generation_config)
+    if tokenizer is None:
+        return opened
+    check_vocabulary(opened.model, tokenizer, name)
+    return replace(opened, tokenizer=tokenizer)
 
 
 @contextmanager
