@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,9 @@ def test_the_words_are_those_of_the_field() -> None:
         for match in PRIVATE_WORDS.finditer(path.read_text(encoding="utf-8"))
     ]
     assert not found
+
+
+def test_no_class_name_occurs_twice_in_the_core() -> None:
+    nodes = (node for path in (ROOT / "harness").rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf-8"))))
+    counted = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
+    assert [name for name, count in counted.items() if count > 1] == []

@@ -51,7 +51,7 @@ def test_what_is_regurgitated_becomes_the_forget_set(place: Path) -> None:
 
 def test_it_is_searched_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = provider(place).load(Context(seed=0, cache=place / "cache"))
-    monkeypatch.setattr("unmemorize.search.extraction.WindowExtraction.readings", None)
+    monkeypatch.setattr("unmemorize.evaluation.extraction.WindowExtraction.readings", None)
     again = provider(place).load(Context(seed=0, cache=place / "cache"))
     assert again.data_digest() == first.data_digest()
     with pytest.raises(TypeError):

@@ -10,9 +10,9 @@ import torch
 
 from unmemorize.contracts.testbed import Testbed
 from unmemorize.errors import DataError
+from unmemorize.evaluation import extraction
+from unmemorize.evaluation.extraction import WindowExtraction, read_alone, suffix_logits
 from unmemorize.models.versions import evaluation_mode
-from unmemorize.search import extraction
-from unmemorize.search.extraction import WindowExtraction, read_alone, suffix_logits
 from unmemorize.testing import ARCHITECTURES, tiny_model
 from unmemorize.testing.memorizing import LENGTH, PROMPT, memorizing_testbed
 

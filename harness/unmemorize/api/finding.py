@@ -68,7 +68,7 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
     from unmemorize.data.corpora import Corpus
     from unmemorize.data.documents import RowDocuments
     from unmemorize.data.tokenization import Tokenization, bounds_of
-    from unmemorize.search.extraction import WindowExtraction
+    from unmemorize.evaluation.extraction import WindowExtraction
     from unmemorize.search.families import marked
     from unmemorize.search.findings import Findings
     from unmemorize.search.log import SearchLog

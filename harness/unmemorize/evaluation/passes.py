@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.metric import Reading, Statistic
 from unmemorize.contracts.testbed import Sequences, Testbed, Window
+from unmemorize.evaluation.extraction import regurgitated
 from unmemorize.evaluation.generation import Generated, Processor, generate
 from unmemorize.evaluation.probe import Probe, build_probe
 from unmemorize.models.versions import evaluation_mode
@@ -32,6 +33,8 @@ class TeacherForced(NamedTuple):
     """(N, T-1) int64, the true next token."""
     real: Tensor
     """(N, T-1) bool, True where the target is a real token."""
+    leads: Tensor
+    """(N, T-1) float32, how far the target's logit is above every other one: above 0 where it is the arg-max."""
     statistics: Mapping[Statistic, Tensor] = MappingProxyType({})
     """(N, T-1) float32 for each statistic that was asked for, 0 where there is no real target."""
 
@@ -49,6 +52,7 @@ class TeacherForced(NamedTuple):
             predicted=self.predicted[kept, :width],
             targets=rows.tokens[:, 1:],
             real=real,
+            leads=_only(self.leads[kept, :width], real),
             statistics={name: _only(value[kept, :width], real) for name, value in self.statistics.items()},
         )
 
@@ -181,11 +185,17 @@ class Evaluation:
         """
         if self.testbed.decoding:
             return self.continued(label, rows).matches(rows)
-        return _every_suffix_token_hit(self.read(label, rows), rows)
+        return self._regurgitated(self.read(label, rows), rows)
 
     def _all_hit(self, name: str, window: Window, rows: Sequences, *, clean: bool) -> Tensor:
         teacher_forced = self._pass(f"{_label(name, window)} clean", lambda: rows, set()) if clean else None
-        return _every_suffix_token_hit(teacher_forced or self.teacher_forced_window(name, window), rows)
+        return self._regurgitated(teacher_forced or self.teacher_forced_window(name, window), rows)
+
+    def _regurgitated(self, read: TeacherForced, rows: Sequences) -> Tensor:
+        """Return (N,) bool; under a decode-time method, whose processors the pass went through, as it was read."""
+        if self.testbed.decoding:
+            return (read.hits | ~rows.suffix()[:, 1:]).all(dim=1)
+        return regurgitated(self.testbed.model, rows, read.leads)
 
     def _decoded(self, name: str, window: Window, rows: Sequences, *, clean: bool) -> Tensor:
         return self._generated(name, window, everything=True).matches(rows)
@@ -198,7 +208,7 @@ class Evaluation:
             probe = self.probe(name, window)
             known = torch.zeros(len(probe.rows), dtype=torch.bool)
             if not everything:
-                known = _every_suffix_token_hit(self.teacher_forced_window(name, window), probe.rows)
+                known = self._regurgitated(self.teacher_forced_window(name, window), probe.rows)
             self._generations[key] = generate(self.testbed, probe, self.context, _label(name, window), known)
         return self._generations[key]
 
@@ -233,17 +243,12 @@ def _serves(made: TeacherForced | None, statistics: set[Statistic]) -> bool:
     return made is not None and statistics <= made.statistics.keys()
 
 
-def _every_suffix_token_hit(teacher_forced: TeacherForced, rows: Sequences) -> Tensor:
-    wanted = rows.suffix()[:, 1:]
-    return (teacher_forced.hits | ~wanted).all(dim=1)
-
-
 def read_teacher_forced(
     testbed: Testbed, rows: Sequences, context: Context, description: str, *statistics: Statistic
 ) -> TeacherForced:
     """Run one pass over `rows` and keep a few numbers per token.
 
-    Memory: the logits of one batch (bounded by `LOGIT_BUDGET`) plus 17 bytes per token, and 4 for each statistic.
+    Memory: the logits of one batch (bounded by `LOGIT_BUDGET`) plus 21 bytes per token, and 4 for each statistic.
     """
     import torch
 
@@ -251,6 +256,7 @@ def read_teacher_forced(
         width = max(1, rows.tokens.shape[1] - 1)
         losses = torch.zeros(len(rows), width)
         predicted = torch.zeros(len(rows), width, dtype=torch.int64)
+        leads = torch.zeros(len(rows), width)
         kept = {statistic: torch.zeros(len(rows), width) for statistic in statistics}
         start = 0
         with evaluation_mode(testbed.model):
@@ -260,6 +266,7 @@ def read_teacher_forced(
                 columns = read.losses.shape[1]
                 losses[span, :columns] = read.losses
                 predicted[span, :columns] = read.predicted
+                leads[span, :columns] = read.leads
                 for statistic, values in read.statistics.items():
                     kept[statistic][span, :columns] = values
         real = rows.real()[:, 1:]
@@ -268,6 +275,7 @@ def read_teacher_forced(
             predicted=predicted,
             targets=rows.tokens[:, 1:],
             real=real,
+            leads=_only(leads, real),
             statistics={statistic: _only(values, real) for statistic, values in kept.items()},
         )
 
@@ -280,6 +288,7 @@ def _only(values: Tensor, real: Tensor) -> Tensor:
 class _Read(NamedTuple):
     losses: Tensor
     predicted: Tensor
+    leads: Tensor
     statistics: dict[Statistic, Tensor]
 
 
@@ -296,11 +305,10 @@ def _read(testbed: Testbed, batch: Sequences, statistics: Iterable[Statistic] = 
     targets = inputs[:, 1:].to(logits.device)
     logits = logits.float()
     chosen = logits.gather(-1, targets[..., None]).squeeze(-1)
-    return _Read(
-        losses=(logits.logsumexp(-1) - chosen).cpu(),
-        predicted=logits.argmax(-1).cpu(),
-        statistics={statistic: _in_pieces(statistic, logits, targets) for statistic in statistics},
-    )
+    losses, predicted = (logits.logsumexp(-1) - chosen).cpu(), logits.argmax(-1).cpu()
+    found = {statistic: _in_pieces(statistic, logits, targets) for statistic in statistics}
+    others = logits.scatter_(-1, targets[..., None], -torch.inf).amax(-1)  # the last use of the logits: in place
+    return _Read(losses, predicted, (chosen - others).cpu(), found)
 
 
 def _in_pieces(statistic: Statistic, logits: Tensor, targets: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from unmemorize.data.tokenization import Tokenization
+from unmemorize.evaluation.extraction import SuffixReading, read_alone
 from unmemorize.models.versions import evaluation_mode
-from unmemorize.search.extraction import SuffixReading, read_alone
 
 
 class Control:

@@ -16,8 +16,8 @@ from unmemorize.contracts.context import Context
 from unmemorize.data.corpora import Corpus
 from unmemorize.data.tokenization import Tokenization
 from unmemorize.errors import DataError
+from unmemorize.evaluation.extraction import SuffixReading, WindowExtraction
 from unmemorize.search.control import Control
-from unmemorize.search.extraction import SuffixReading, WindowExtraction
 from unmemorize.search.found import DIGITS, FoundWindow
 from unmemorize.search.log import SearchLog
 from unmemorize.search.signs import copy_share

@@ -1,24 +1,29 @@
-"""Whether a model regurgitates a window: greedy decoding from its prompt gives exactly its suffix."""
+"""Whether a model regurgitates a window: greedy decoding from its prompt gives exactly its suffix.
+
+`find` and the metrics ask here, and are told the same of the same window: what one pass over the window alone says.
+Passes over batches only leave out what is clear, further from a tie than their rounding.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.errors import DataError
 from unmemorize.models.versions import evaluation_mode
 from unmemorize.training.losses import LOGITS_AT_ONCE, vocabulary_of
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+    from unmemorize.contracts.testbed import Sequences
+
 _FIRST = 4
 """Suffix tokens that are looked at first: nine of ten windows of ordinary text are wrong about one of them."""
 
 _SLACK, _SLACK_HALF = 0.01, 1.0
-"""How far below the largest logit a true token may be in a batch: more than rounding there, in 32 and in 16 bits."""
 
 _MOST = 256
 """Windows that are read at once, at most."""
@@ -61,7 +66,7 @@ class WindowExtraction:
         self.model, self.prompt, self.batch = model, prompt, batch
         embedding: Any = model.get_input_embeddings()
         self._device = embedding.weight.device
-        self._slack = _SLACK if model.dtype == torch.float32 else _SLACK_HALF
+        self._slack = rounding_slack(model)
         self._largest: int | None = None
 
     def windows_at_once(self) -> int:
@@ -70,6 +75,8 @@ class WindowExtraction:
 
     def readings(self, rows: Sequence[Sequence[int]]) -> list[SuffixReading | None]:
         """Return the model's predictions for N windows of equal length; None for those that cannot be extracted."""
+        import torch
+
         found: list[SuffixReading | None] = [None] * len(rows)
         if not rows:
             return found
@@ -86,6 +93,8 @@ class WindowExtraction:
 
     def _nearly_hit(self, tokens: Tensor, count: int) -> Tensor:
         """Return (N,) bool: each of the first `count` suffix tokens has nearly the largest logit, or has it."""
+        import torch
+
         until = self.prompt + count
         wanted = tokens[:, self.prompt : until, None]
 
@@ -99,6 +108,8 @@ class WindowExtraction:
 
     def _in_parts(self, check: Callable[[int, int], Tensor], rows: int, size: int) -> Iterator[Tensor]:
         """Yield `check` of `size` rows at a time; of fewer from then on where memory does not suffice."""
+        import torch
+
         start = 0
         while start < rows:
             size = min(size, self._largest or size)
@@ -115,8 +126,35 @@ class WindowExtraction:
         return max(1, min(_MOST, LOGITS_AT_ONCE // (positions * vocabulary_of(self.model))))
 
 
+def rounding_slack(model: PreTrainedModel) -> float:
+    """Return how far apart a logit in a batch and the same one alone may be: more than rounding, in 32 and 16 bits."""
+    exact = all(parameter.element_size() >= 4 for parameter in model.parameters() if parameter.is_floating_point())
+    return _SLACK if exact else _SLACK_HALF
+
+
+def regurgitated(model: PreTrainedModel, rows: Sequences, leads: Tensor) -> Tensor:
+    """Return (N,) bool: whether every suffix token of a row is the arg-max, from a pass over batches of rows.
+
+    Args:
+        model: the model that was read.
+        rows: what was read; `suffix_starts` says where the suffixes begin.
+        leads: (N, T-1), how far the logit of each next token was above every other one. Rows that have a token near
+            a tie, and none that is clearly wrong, are read again, each alone.
+    """
+    slack, others = rounding_slack(model), ~rows.suffix()[:, 1:]
+    answer = ((leads > slack) | others).all(dim=1)
+    near = ((leads >= -slack) | others).all(dim=1) & ~answer
+    with evaluation_mode(model):
+        for row in near.nonzero().flatten().tolist():
+            tokens = rows.tokens[row, : int(rows.lengths[row])].tolist()
+            answer[row] = read_alone(model, tokens, int(rows.suffix_starts[row])).extractable
+    return answer
+
+
 def read_alone(model: PreTrainedModel, row: Sequence[int], prompt: int) -> SuffixReading:
     """Return the predictions of a model (in evaluation mode) for the tokens of `row` from `prompt` on, in one pass."""
+    import torch
+
     embedding: Any = model.get_input_embeddings()
     tokens = torch.tensor(row, dtype=torch.int64, device=embedding.weight.device)
     logits = suffix_logits(model, tokens[None, :-1], prompt - 1)[0]  # (S, V)
@@ -130,12 +168,13 @@ def read_alone(model: PreTrainedModel, row: Sequence[int], prompt: int) -> Suffi
     )
 
 
-@torch.no_grad()
 def suffix_logits(model: PreTrainedModel, ids: Tensor, start: int) -> Tensor:
     """Return the (B, T - start, V) float32 logits of the positions from `start` on of (B, T) ids."""
+    import torch
+
     pad = getattr(model.config.get_text_config(), "pad_token_id", None)
     counted = pad is not None and bool((ids == pad).any())  # read like any token: say that it is meant
-    with _reading_from(model, start):
+    with torch.no_grad(), _reading_from(model, start):
         result = model(input_ids=ids, attention_mask=torch.ones_like(ids) if counted else None, use_cache=False)
     logits: Tensor = result.logits
     return logits[:, logits.shape[1] - (ids.shape[1] - start) :].float()
