@@ -18,7 +18,7 @@ PROMPT, SUFFIX = 4, 8
 
 
 def windows(model: PreTrainedModel, count: int = 24) -> list[list[int]]:
-    """What the model says by itself after random prompts; one token of every third window is another one."""
+    """Greedy continuations of random prompts; one token of every third window is another one."""
     generator = torch.Generator().manual_seed(7)
     rows = torch.randint(3, 29, (count, PROMPT), generator=generator)
     with torch.no_grad():
