@@ -28,11 +28,12 @@ NAMES = {name for module in PUBLIC for name in module.__all__}
 PLUGINS = [ROOT / "plugins/unmemorize_plugins", *sorted(ROOT.glob("plugins/contrib/*/src"))]
 
 ONE_USER = {
-    **dict.fromkeys(("Largest", "select_largest", "zero_weights", "visit_objective_gradients"), "greedy, and the core"),
-    **dict.fromkeys(("gate_gradients", "gate_cost"), "zero_out, and `GateUnlearning`"),
-    **dict.fromkeys(("open_sequences", "OpenedSequences"), "to become one function that returns a testbed"),
-    **dict.fromkeys(("token_losses", "TokenLosses", "visit_sequence_gradients", "put_back"), "to be shared or moved"),
-    **dict.fromkeys(("digest_of", "located", "wilson_interval", "room_for_reruns"), "to be shared or moved"),
+    **dict.fromkeys(("gate_gradients", "gate_cost"), "zero_out; in the core, `GateUnlearning`"),
+    **dict.fromkeys(("token_losses", "TokenLosses"), "preference; in the core, `train`; the tests of new methods"),
+    "located": "tinymem_language; in the core, every other setting that names a place",
+    "room_for_reruns": "integrated_gradients; in the core, `Replay`",
+    "visit_objective_gradients": "greedy; in the core, `learn_mask`",
+    "visit_sequence_gradients": "second_order: per-sequence gradients are too delicate to be written twice",
 }
 """Names of the toolkit that only one plugin uses, and why they are there all the same; the list may only shrink."""
 

@@ -4,17 +4,15 @@ from .contracts.cost import (
     count_shuffled_tokens as count_shuffled_tokens,
     count_tokens as count_tokens,
 )
-from .contracts.metric import mean_over_sequences as mean_over_sequences, wilson_interval as wilson_interval
+from .contracts.metric import mean_over_sequences as mean_over_sequences
 from .data.corpora import Corpus as Corpus, Document as Document, open_corpus as open_corpus
 from .data.sets import (
-    OpenedSequences as OpenedSequences,
     SequenceSource as SequenceSource,
-    open_sequences as open_sequences,
     sequences_fingerprint as sequences_fingerprint,
 )
 from .data.settings import SequenceSettings as SequenceSettings
 from .data.tokenization import Bounds as Bounds
-from .editing.edits import gradients_of as gradients_of, matrices_of as matrices_of, zero_weights as zero_weights
+from .editing.edits import gradients_of as gradients_of, groups_within as groups_within, matrices_of as matrices_of
 from .editing.selection import Largest as Largest, count_for as count_for, select_largest as select_largest
 from .errors import nearest as nearest
 from .evaluation import (
@@ -31,6 +29,7 @@ from .models.source import (
     model_fingerprint as model_fingerprint,
     open_model as open_model,
 )
+from .models.testbeds import testbed_of as testbed_of
 from .training.checkpoint import Checkpoint as Checkpoint
 from .training.loop import TrainingReport as TrainingReport, train as train
 from .training.losses import TokenLosses as TokenLosses, token_losses as token_losses
@@ -55,5 +54,4 @@ from .unlearning.subnet import SubnetConfig as SubnetConfig, learn_mask as learn
 from .unlearning.weights import (
     gradient_cost as gradient_cost,
     mlp_gradients as mlp_gradients,
-    put_back as put_back,
 )

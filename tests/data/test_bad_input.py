@@ -15,8 +15,9 @@ import torch
 from model_folders import toy_tokenizer
 
 from unmemorize import ConfigError, UnmemorizeError
+from unmemorize.data.sets import open_sequences
 from unmemorize.suite.complaint import Place, validated
-from unmemorize.toolkit import Bounds, ModelSource, SequenceSource, open_model, open_sequences, sequences_fingerprint
+from unmemorize.toolkit import Bounds, ModelSource, SequenceSource, open_model, sequences_fingerprint
 
 ROW = [3, 4, 5, 6, 7, 8]
 OTHER = [9, 10, 11, 12, 13, 14]

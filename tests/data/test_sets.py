@@ -9,9 +9,9 @@ import torch
 from model_folders import toy_tokenizer
 
 from unmemorize import DataError, Window
-from unmemorize.data.sets import corpus_rows
+from unmemorize.data.sets import OpenedSequences, corpus_rows, open_sequences
 from unmemorize.data.tokenization import Tokenization
-from unmemorize.toolkit import Bounds, OpenedSequences, SequenceSource, open_sequences, sequences_fingerprint
+from unmemorize.toolkit import Bounds, SequenceSource, sequences_fingerprint
 
 Write = Callable[..., str]
 

@@ -62,7 +62,7 @@ def test_hooks_are_gone_after_an_exception(architecture: str, registry: Registry
     assert all(not mlp.down.module._forward_pre_hooks for mlp in mlps)
 
 
-def test_changes_are_counted_and_put_back_exactly(architecture: str, registry: Registry) -> None:
+def test_changes_are_counted_and_restored_exactly(architecture: str, registry: Registry) -> None:
     model = tiny_model(architecture)
     mlps = find_mlps(model, registry)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -78,7 +78,7 @@ def test_changes_are_counted_and_put_back_exactly(architecture: str, registry: R
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_nan_is_put_back_too() -> None:
+def test_a_nan_is_restored_too() -> None:
     model = tiny_model("gpt2")
     reference = Reference(model)
     next(model.parameters()).data.view(-1)[0] = torch.nan

@@ -59,7 +59,7 @@ def test_one_row_to_forget_among_many_is_in_every_step(testbed: Testbed) -> None
     assert all(step[0].ids.tolist() == only.ids.tolist() for step in steps)
 
 
-def test_divergence_is_an_error_and_the_model_is_put_back(testbed: Testbed) -> None:
+def test_divergence_is_an_error_and_the_model_is_restored(testbed: Testbed) -> None:
     before = {name: p.detach().clone() for name, p in testbed.model.named_parameters()}
     testbed.model.get_input_embeddings().weight.data[:] = torch.inf
     with pytest.raises(DivergedError, match="not finite at step 0"):

@@ -43,7 +43,7 @@ def units(testbed: Testbed) -> int:
 def test_the_sign_is_that_of_really_zeroing_single_weights(testbed: Testbed) -> None:
     method = Greedy()
     (objective,) = method.objectives(testbed, 1, Context())
-    gains = method.gains(testbed, objective, 0)
+    gains = method.gains(testbed, Context(), objective, 0)
     lost, kept = objective[0].rows, objective[1].rows
     assert sorted(lost.ids.tolist()) == testbed.forget.ids.tolist()
     assert len(kept) == len(lost)
@@ -143,7 +143,7 @@ def test_the_seed_decides(testbed: Testbed) -> None:
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_the_model_is_put_back_when_time_is_up_or_the_loss_is_not_finite(testbed: Testbed) -> None:
+def test_the_model_is_restored_when_time_is_up_or_the_loss_is_not_finite(testbed: Testbed) -> None:
     def fail() -> None:
         with pytest.raises(DeadlineExceeded, match="removing weights"):
             Greedy().apply(testbed, Context(deadline=0.0))
@@ -157,9 +157,9 @@ def test_the_model_is_put_back_when_time_is_up_or_the_loss_is_not_finite(testbed
 
 def test_bfloat16_gains_are_float32(testbed: Testbed) -> None:
     (objective,) = Greedy().objectives(testbed, 1, Context())
-    exact = Greedy().gains(testbed, objective, 0)
+    exact = Greedy().gains(testbed, Context(), objective, 0)
     testbed.model.to(torch.bfloat16)
-    for name, gain in Greedy().gains(testbed, objective, 0).items():
+    for name, gain in Greedy().gains(testbed, Context(), objective, 0).items():
         assert gain.dtype == torch.float32
         assert torch.corrcoef(torch.stack([gain.flatten(), exact[name].flatten()]))[0, 1] > 0.98
 

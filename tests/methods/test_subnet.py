@@ -47,7 +47,7 @@ def test_it_sees_the_forget_set_only(testbed: Testbed) -> None:
     assert sum(int(mask.sum()) for mask in masks.values()) > 0
 
 
-def test_the_model_is_put_back_when_time_is_up_or_the_loss_is_not_finite(testbed: Testbed) -> None:
+def test_the_model_is_restored_when_time_is_up_or_the_loss_is_not_finite(testbed: Testbed) -> None:
     def fail() -> None:
         with pytest.raises(DeadlineExceeded, match="learning the mask"):
             Subnet(**SETTINGS).apply(testbed, Context(deadline=0.0))
@@ -58,7 +58,7 @@ def test_the_model_is_put_back_when_time_is_up_or_the_loss_is_not_finite(testbed
         Subnet(**SETTINGS).apply(testbed, Context())
 
 
-def test_bfloat16_weights_have_float32_scores_and_are_put_back_exactly(testbed: Testbed) -> None:
+def test_bfloat16_weights_have_float32_scores_and_are_restored_exactly(testbed: Testbed) -> None:
     testbed.model.to(torch.bfloat16)
     masks: dict[str, torch.Tensor] = {}
     edits = changed(testbed, lambda: masks.update(Subnet(**SETTINGS).masks(testbed, Context())))

@@ -47,7 +47,7 @@ def changed_until_it_breaks(testbed: Testbed, before: dict[str, torch.Tensor]) -
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_matrices_of_the_blocks_are_rounded_and_put_back(architecture: Any, dtype: torch.dtype) -> None:
+def test_the_matrices_of_the_blocks_are_rounded_and_restored(architecture: Any, dtype: torch.dtype) -> None:
     testbed = tiny_testbed(tiny_model(architecture, dtype=dtype), ())
     before = {name: value.clone() for name, value in testbed.model.state_dict().items()}
     changed = changed_until_it_breaks(testbed, before)

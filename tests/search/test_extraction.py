@@ -128,7 +128,7 @@ def test_windows_with_the_padding_token_are_read_like_any_other(testbed_of: Test
     assert torch.allclose(suffix_logits(model, ids, 2), expected, atol=1e-6)
 
 
-def test_the_mode_of_the_model_is_put_back() -> None:
+def test_the_mode_of_the_model_is_restored() -> None:
     model = tiny_model("gpt2").train()
     WindowExtraction(model, 2).readings([(3, 4, 5, 6)])
     assert model.training

@@ -62,6 +62,13 @@ class Measurement:
     direction: Direction | None = None
     """The direction, where it differs from the metric's own."""
 
+    @classmethod
+    def percent(cls, name: str, hits: int, count: int) -> Measurement:
+        """Return `hits` among `count` in percent on the set `name`, with the 95 % Wilson interval; NaN of none."""
+        share = hits / count if count else float("nan")
+        low, high = _wilson_interval(share, count)
+        return cls(set=name, value=100 * share, count=count, low=100 * low, high=100 * high)
+
 
 class Metric(ABC):
     """A number about a testbed, drawn from the passes that all metrics share."""
@@ -118,7 +125,7 @@ def mean_over_sequences(
     count = len(values)
     mean = sum(values) / count if count else float("nan")
     if set(values) <= {0.0, top}:
-        low, high = (top * end for end in wilson_interval(mean / top, count))
+        low, high = (top * end for end in _wilson_interval(mean / top, count))
     else:
         half = 1.96 * (sum((value - mean) ** 2 for value in values) / max(1, count - 1) / count) ** 0.5
         low, high = mean - half, mean + half
@@ -128,7 +135,7 @@ def mean_over_sequences(
     )  # fmt: skip
 
 
-def wilson_interval(share: float, count: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
+def _wilson_interval(share: float, count: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of a share out of `count` (Wilson 1927); NaN where nothing was counted."""
     if count == 0:
         return float("nan"), float("nan")

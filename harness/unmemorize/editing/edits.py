@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,27 @@ if TYPE_CHECKING:
 def matrices_of(mlps: Sequence[MLP]) -> dict[str, Matrix]:
     """Return every MLP matrix by the name of its parameter, in a fixed order."""
     return {matrix.name: matrix for mlp in mlps for matrix in mlp.matrices}
+
+
+def groups_within(
+    matrices: Iterable[Matrix], bytes_for: Callable[[Matrix], float], gigabytes: float
+) -> list[list[Matrix]]:
+    """Return consecutive matrices in groups that need at most `gigabytes` GiB together; one matrix always fits.
+
+    Args:
+        matrices: the matrices in their order.
+        bytes_for: the bytes that a matrix needs.
+        gigabytes: GiB for a group.
+    """
+    groups: list[list[Matrix]] = [[]]
+    left = gigabytes * 2**30
+    for matrix in matrices:
+        if groups[-1] and bytes_for(matrix) > left:
+            groups.append([])
+            left = gigabytes * 2**30
+        groups[-1].append(matrix)
+        left -= bytes_for(matrix)
+    return groups
 
 
 def zero_weights(mlps: Sequence[MLP], masks: Mapping[str, Tensor]) -> None:

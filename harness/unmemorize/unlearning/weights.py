@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
@@ -133,23 +132,6 @@ def gradient_cost(testbed: Testbed, config: WeightConfig, *, ranked_together: bo
 
 SELECTION_SWEEPS = 12
 """Operations on each score when the top share is selected and set to zero."""
-
-
-@contextmanager
-def put_back(matrices: Mapping[str, Matrix], *, offload: bool = False) -> Iterator[dict[str, Tensor]]:
-    """Give a copy of the weights, which may be changed inside and are afterwards exactly as before.
-
-    Memory: one copy of the MLP weights, in their own dtype; in main memory if `offload`.
-    """
-    originals = {
-        name: matrix.weight.detach().to("cpu" if offload else matrix.weight.device, copy=True)
-        for name, matrix in matrices.items()
-    }
-    try:
-        yield originals
-    finally:
-        for name, matrix in matrices.items():
-            matrix.weight.data.copy_(originals[name])
 
 
 def count_weights(mlps: Sequence[MLP]) -> int:

@@ -7,14 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from unmemorize import Evaluation, Measurement, Metric, Reading, Testbed
-from unmemorize.toolkit import TeacherForced, wilson_interval
+from unmemorize.toolkit import TeacherForced
 from unmemorize_plugins.metrics.window import forget_sets
-
-
-def _percent(name: str, hits: int, count: int) -> Measurement:
-    share = hits / count if count else math.nan
-    low, high = wilson_interval(share, count)
-    return Measurement(set=name, value=100 * share, count=count, low=100 * low, high=100 * high)
 
 
 def _mean(measurements: list[Measurement]) -> Measurement:
@@ -47,7 +41,7 @@ class Accuracy(Metric):
         measured = []
         for name in evaluation.holdouts():
             teacher_forced = self.teacher_forced(evaluation, name)
-            measured.append(_percent(name, int(teacher_forced.hits.sum()), int(teacher_forced.real.sum())))
+            measured.append(Measurement.percent(name, int(teacher_forced.hits.sum()), int(teacher_forced.real.sum())))
         yield from measured
         if measured:
             yield _mean(measured)

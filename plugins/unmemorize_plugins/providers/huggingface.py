@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from pydantic import model_validator
 
 from unmemorize import Context, ModelProvider, StrictConfig, Testbed, TrainingRecipe
 from unmemorize.toolkit import (
     ModelSource,
-    Opened,
-    OpenedSequences,
     SequenceSource,
     model_fingerprint,
     open_model,
-    open_sequences,
     sequences_fingerprint,
+    testbed_of,
 )
 from unmemorize_plugins.providers.searched import SearchedTexts, found_file
 
@@ -71,38 +69,3 @@ class HuggingFace(ModelProvider):
         with found_file(searched, opened, model, context) as file:
             chosen = {"forget": str(file), "marked": "keep"}  # what is left out is said under `find`
             return testbed_of(self, opened, self.config.model_copy(update=chosen), context)
-
-
-def testbed_of(provider: ModelProvider, opened: Opened, source: SequenceSource, context: Context) -> Testbed:
-    """Return the testbed of an opened model and the sets that `source` names; the provider's config has the recipe."""
-    bounds = opened.bounds()
-    sets = open_sequences(source, opened.tokenizer, bounds, lambda label: context.generator(provider.name, label))
-    return Testbed(
-        name=provider.name,
-        model=opened.model,
-        forget=sets.forget,
-        forget_unseen=sets.forget_unseen,
-        retain=sets.retain,
-        extra=sets.retain,
-        clean=sets.clean,
-        holdouts=sets.holdouts,
-        window=sets.window,
-        pad_id=bounds.pad_id,
-        tokenizer=opened.tokenizer,
-        recipe=provider.config.recipe,
-        facts=_facts(provider, opened, sets),
-    )
-
-
-def _facts(provider: ModelProvider, opened: Opened, sets: OpenedSequences) -> dict[str, Any]:
-    model, bounds = opened.model, opened.bounds()
-    return {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "architecture": model.config.model_type,
-        "vocabulary": bounds.vocabulary,
-        "context": bounds.context,
-        "devices": sorted({str(parameter.device) for parameter in model.parameters()}),
-        "sources": provider.fingerprint(),
-        **sets.facts,
-    }

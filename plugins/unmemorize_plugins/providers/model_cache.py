@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from unmemorize.toolkit import digest_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,7 +32,7 @@ class ModelCache:
         try:
             facts = json.loads((self.folder / _FACTS).read_text(encoding="utf-8"))
             weights = self.folder / _WEIGHTS
-            if facts.pop("weights") != _hash(weights):
+            if facts.pop("weights") != digest_of([weights]):
                 return None
             load_model(model, weights)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError):
@@ -53,7 +54,7 @@ class ModelCache:
             finished, replaced = scratch / "finished", scratch / "replaced"
             finished.mkdir()
             save_model(model, str(finished / _WEIGHTS))
-            whole = facts | {"weights": _hash(finished / _WEIGHTS)}
+            whole = facts | {"weights": digest_of([finished / _WEIGHTS])}
             (finished / _FACTS).write_text(json.dumps(whole, indent=1), encoding="utf-8")
             _exchange(finished, self.folder, replaced)
 
@@ -70,7 +71,3 @@ def _exchange(new: Path, place: Path, aside: Path) -> None:
             if not place.is_dir():
                 raise
             shutil.rmtree(aside, ignore_errors=True)
-
-
-def _hash(path: Path) -> str:
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()

@@ -14,8 +14,8 @@ from unmemorize.toolkit import (
     model_fingerprint,
     open_model,
     sequences_fingerprint,
+    testbed_of,
 )
-from unmemorize_plugins.providers.huggingface import testbed_of
 
 MEMORIZED = "memorized-evals"
 _EVALS = "hf://datasets/EleutherAI/pythia-memorized-evals/data/{duplication}.{size}-*.parquet"

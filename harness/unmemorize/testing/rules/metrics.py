@@ -83,7 +83,7 @@ def within_range(case: MetricCase) -> Iterator[Finding]:
                 yield Finding(
                     f"{each.value:g} on the set {each.set!r}, with an interval from {ends[0]:g} to {ends[1]:g}",
                     "a value inside its interval",
-                    "use `mean_over_sequences` or `wilson_interval`",
+                    "use `mean_over_sequences` or `Measurement.percent`",
                 )
 
 

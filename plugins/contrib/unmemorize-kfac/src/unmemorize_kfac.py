@@ -23,8 +23,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unmemorize import Context, Cost, DivergedError, Matrix, Method, Sequences, StrictConfig, Testbed, hookimpl
-from unmemorize.toolkit import Sizes, count_tokens, gradients_of, missing_layout
+from unmemorize import Context, Cost, DivergedError, Matrix, Method, StrictConfig, Testbed, hookimpl
+from unmemorize.toolkit import (
+    Sizes,
+    count_tokens,
+    gradients_of,
+    groups_within,
+    missing_layout,
+    sampled_rows,
+    select_largest,
+)
 
 
 class KFACConfig(StrictConfig):
@@ -154,16 +162,7 @@ class KFAC(Method):
 
     def groups(self, matrices: Sequence[Matrix]) -> list[list[Matrix]]:
         """Return the matrices in groups whose factors fit into `memory`."""
-        groups: list[list[Matrix]] = [[]]
-        left = self.config.memory * 2**30
-        for matrix in matrices:
-            needed = factor_bytes([matrix])
-            if groups[-1] and needed > left:
-                groups.append([])
-                left = self.config.memory * 2**30
-            groups[-1].append(matrix)
-            left -= needed
-        return groups
+        return groups_within(matrices, lambda matrix: factor_bytes([matrix]), self.config.memory)
 
     def bases(self, testbed: Testbed, group: Sequence[Matrix], context: Context) -> dict[str, Basis]:
         """Return the eigenbases of every matrix of a group, by name."""
@@ -178,7 +177,8 @@ class KFAC(Method):
 
     def factors(self, testbed: Testbed, group: Sequence[Matrix], context: Context) -> dict[str, Factors]:
         """Return both covariances of every matrix of a group, up to a common factor, by name."""
-        rows = self.sample(testbed, context)
+        assert testbed.retain is not None
+        rows = sampled_rows(testbed.retain, self.config.sequences, context.generator(self.name))
         draws = context.generator(self.name, "labels")  # the same for every group
         sums = {matrix.name: empty_factors(matrix) for matrix in group}
         batches = list(rows.batches(self.config.batch_size))
@@ -191,12 +191,6 @@ class KFAC(Method):
                 labels = inputs[:, 1:][real].to(logits.device) if self.config.labels == "true" else drawn(logits, draws)
                 cross_entropy(logits, labels, reduction="sum").backward()
         return sums
-
-    def sample(self, testbed: Testbed, context: Context) -> Sequences:
-        """Return at most `sequences` rows of the retain set."""
-        assert testbed.retain is not None
-        order = torch.randperm(len(testbed.retain), generator=context.generator(self.name))
-        return testbed.retain.select(order[: self.config.sequences].sort().values)
 
 
 def factor_bytes(matrices: Sequence[Matrix]) -> int:
@@ -258,12 +252,10 @@ def without_flat(matrix: Matrix, basis: Basis, energy: float) -> Edit:
     weights = matrix.by_input().float()  # (inputs, outputs)
     V, U = basis.inputs.vectors, basis.outputs.vectors
     curvature = torch.outer(basis.inputs.values.clamp_min(0), basis.outputs.values.clamp_min(0))
-    largest = curvature.flatten().sort(descending=True)
-    held = largest.values.cumsum(0, dtype=torch.float64)
+    held = curvature.flatten().sort(descending=True).values.cumsum(0, dtype=torch.float64)
     count = int((held < energy * held[-1]).sum()) + 1
-    kept = torch.zeros_like(curvature).flatten()
-    kept[largest.indices[:count]] = 1.0
-    components = (V.T @ weights @ U) * kept.view_as(curvature)
+    kept = select_largest({matrix.name: curvature}, count).masks[matrix.name]
+    components = (V.T @ weights @ U) * kept
     return Edit((V @ components @ U.T).to(matrix.weight.dtype), count)
 
 

@@ -198,9 +198,13 @@ def test_cells_that_differ_in_energy_share_the_curvature(testbed: Testbed) -> No
 
 
 def test_only_so_many_sequences_are_read(testbed: Testbed) -> None:
-    rows = KFAC(sequences=5).sample(testbed, Context())
-    assert len(rows) == 5
-    assert set(rows.ids.tolist()) <= set(testbed.retain.ids.tolist())
+    passes: list[int] = []
+    handle = testbed.model.register_forward_pre_hook(
+        lambda _module, _args, kwargs: passes.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    KFAC(sequences=5, batch_size=2).apply(testbed, Context())
+    handle.remove()
+    assert passes == [2, 2, 1]
 
 
 def test_nothing_is_left_behind_when_time_runs_out(testbed: Testbed) -> None:

@@ -10,7 +10,8 @@ On fresh batches of M and R, the weight with the largest positive gain is set to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -22,11 +23,9 @@ from unmemorize.toolkit import (
     count_for,
     count_shuffled_tokens,
     matrices_of,
-    put_back,
     select_largest,
     shuffled_rows,
     visit_objective_gradients,
-    zero_weights,
 )
 
 if TYPE_CHECKING:
@@ -70,12 +69,12 @@ class Greedy(WeightRemoval):
             for name, matrix in matrices.items()
         }
         done = 0
-        with context.timed("attribute"), put_back(matrices, offload=context.offload):
+        with context.timed("attribute"), _restored(matrices, context):
             objectives = context.track(self.objectives(testbed, len(goals), context), "removing weights", len(goals))
             for step, (goal, objective) in enumerate(zip(goals, objectives, strict=True)):
                 chosen = self.best(self.gains(testbed, context, objective, step), goal - done)
-                zero_weights(testbed.mlps, chosen)
                 for name, mask in chosen.items():
+                    matrices[name].weight.data.masked_fill_(mask.to(matrices[name].weight.device), 0.0)
                     removed[name] |= mask
                 done += sum(int(mask.sum()) for mask in chosen.values())
                 del chosen
@@ -137,3 +136,16 @@ class Greedy(WeightRemoval):
             offloadable_bytes=waiting,
             advice="set fewer steps, or a smaller batch_size",
         )
+
+
+@contextmanager
+def _restored(matrices: Mapping[str, Matrix], context: Context) -> Iterator[None]:
+    """Restore the weights at the end, from a copy in their own dtype."""
+    originals = {
+        name: matrix.weight.detach().to(context.place_of(matrix.weight), copy=True) for name, matrix in matrices.items()
+    }
+    try:
+        yield
+    finally:
+        for name, matrix in matrices.items():
+            matrix.weight.data.copy_(originals[name])

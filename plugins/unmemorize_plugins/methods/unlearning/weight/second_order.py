@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from unmemorize import Context, Cost, DivergedError, Matrix, Sequences, Testbed, WeightConfig, WeightUnlearning
-from unmemorize.toolkit import Sizes, count_tokens, matrices_of, sampled_rows, visit_sequence_gradients
+from unmemorize.toolkit import (
+    Sizes,
+    count_tokens,
+    groups_within,
+    matrices_of,
+    sampled_rows,
+    visit_sequence_gradients,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,16 +76,7 @@ class SecondOrder(WeightUnlearning):
 
     def passes(self, matrices: list[Matrix]) -> list[list[Matrix]]:
         """Return the matrices in groups whose blocks fit into `memory`, 8 B bytes a weight."""
-        groups: list[list[Matrix]] = [[]]
-        left = self.config.memory * 2**30
-        for matrix in matrices:
-            needed = 8 * self.config.block * matrix.weight.numel()
-            if groups[-1] and needed > left:
-                groups.append([])
-                left = self.config.memory * 2**30
-            groups[-1].append(matrix)
-            left -= needed
-        return groups
+        return groups_within(matrices, lambda matrix: 8 * self.config.block * matrix.weight.numel(), self.config.memory)
 
     def cost(self, testbed: Testbed) -> Cost:
         """Return the passes, the sums of blocks and their inverses, and the memory of blocks and row gradients."""
