@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -24,6 +26,17 @@ from unmemorize.registry.manager import Registry
 from unmemorize.testing import tiny_model
 
 torch.set_num_threads(1)
+
+
+class DeprecationsAreErrors(logging.Handler):
+    """Raises what transformers announces through its logger, as pytest raises warnings: users would see both."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if re.search(r"deprecat|will be removed", record.getMessage()):
+            raise DeprecationWarning(record.getMessage())
+
+
+logging.getLogger("transformers").addHandler(DeprecationsAreErrors())
 
 
 @pytest.fixture(autouse=True)

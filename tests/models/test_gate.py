@@ -34,7 +34,9 @@ TARGETS = {"gpt2": ["c_fc", "c_attn"], "llama": ["down_proj", "q_proj"], "gpt_ne
 def _warnings_of_others() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="(peft|torchao|optimum|bitsandbytes|torch)")
-        warnings.filterwarnings("ignore", message=".*(fan_in_fan_out|torch.ao.quantization|torch.jit).*")
+        warnings.filterwarnings(
+            "ignore", message=".*(fan_in_fan_out|is_gradient_checkpointing|torch.ao.quantization|torch.jit).*"
+        )
         yield
 
 
@@ -245,6 +247,12 @@ def adapter(folder: Path, tmp_path: Path) -> Path:
     model.peft_config["default"].base_model_name_or_path = str(folder)
     model.save_pretrained(tmp_path / "adapter")
     return tmp_path / "adapter"
+
+
+def test_what_peft_asks_of_transformers_by_old_names_reaches_no_user(adapter: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        open_model(ModelSource(model=str(adapter)))
 
 
 def test_an_adapter_folder_is_merged_into_the_base_that_it_names(adapter: Path, folder: Path) -> None:

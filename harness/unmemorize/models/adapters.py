@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from unmemorize.errors import DataError
 from unmemorize.files.reasons import reason_of
 from unmemorize.models.origins import ADAPTER_CONFIG, Origin
+from unmemorize.models.versions import others_deprecations
 
 _LAYER = "peft.tuners.tuners_utils.BaseTunerLayer"
 MODELS = ("peft.peft_model.PeftModel", "peft.mixed_model.PeftMixedModel")
@@ -137,8 +138,9 @@ def merged_onto(base: Any, adapter: Adapter) -> Any:
     from peft import PeftModel
 
     try:
-        model = PeftModel.from_pretrained(base, adapter.origin.name, revision=adapter.origin.revision)
-        return model.merge_and_unload(safe_merge=True).requires_grad_()
+        with others_deprecations():
+            model = PeftModel.from_pretrained(base, adapter.origin.name, revision=adapter.origin.revision)
+            return model.merge_and_unload(safe_merge=True).requires_grad_()
     except Exception as error:  # peft raises errors of many kinds, torch at shapes that do not fit
         raise DataError(
             f"model = {adapter.origin.name!r} cannot be merged into its base {adapter.base!r}: {reason_of(error)}",

@@ -7,6 +7,7 @@ is, whatever transformers calls things by then.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,14 @@ def evaluation_mode(model: nn.Module) -> Iterator[bool]:
             module.training = training
         for module in recomputing:
             module.gradient_checkpointing = True  # type: ignore[assignment]
+
+
+@contextmanager
+def others_deprecations() -> Iterator[None]:
+    """Keep silent what transformers tells another library that calls it by old names: our users cannot change that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def unpacking() -> dict[str, Any]:
