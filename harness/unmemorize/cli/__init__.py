@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 import click
 
@@ -49,6 +50,13 @@ class _Lazy(click.Group):
             raise click.UsageError(f"no command {args[0]!r}; did you mean {nearest(args[0], COMMANDS, most=3)[0]!r}?")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # where a command has nothing of its own to say
+            click.echo("\ninterrupted: nothing was changed; the same command starts again", err=True)
+            ctx.exit(130)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([*COMMANDS.items()])
@@ -56,14 +64,12 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="unmemorize", message="unmemorize %(version)s")
-@click.option("--traceback", is_flag=True, help="Show the whole traceback of an error.")
-@click.pass_context
-def group(ctx: click.Context, traceback: bool) -> None:
+@click.option("--traceback", is_flag=True, expose_value=False, help="Show the whole traceback of an error.")
+def group() -> None:
     """Benchmark, compare and apply mitigations of memorization in language models.
 
     Start with: unmemorize run quick
     """
-    ctx.obj = {"traceback": traceback}
 
 
 def main() -> None:

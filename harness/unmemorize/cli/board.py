@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from unmemorize.cli.options import RESULTS, shared_options
+
 if TYPE_CHECKING:
     import polars as pl
 
     from unmemorize.leaderboard.board import Board
 
-RESULTS: Final = Path("unmemorize-results")
 _KINDS: Final = ("terminal", "markdown", "csv", "parquet", "latex", "html")
 
 
@@ -21,7 +22,8 @@ _KINDS: Final = ("terminal", "markdown", "csv", "parquet", "latex", "html")
 @click.option("--format", "kind", type=click.Choice(_KINDS), help="Form of the output [default: terminal].")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
 @click.option("--all-configs", is_flag=True, help="Show every configuration, not only each method's best.")
-def command(sources: tuple[str, ...], kind: str | None, output: Path | None, all_configs: bool) -> None:
+@shared_options(json="Print every row of the board as JSON.")
+def command(sources: tuple[str, ...], kind: str | None, output: Path | None, all_configs: bool, as_json: bool) -> None:
     """Print the leaderboard of results folders.
 
     FOLDER is a results folder; SUITE stands for ./unmemorize-results/SUITE. Several are merged into one
@@ -31,13 +33,17 @@ def command(sources: tuple[str, ...], kind: str | None, output: Path | None, all
     The form follows the ending of --output where --format is not given: .md, .csv, .parquet, .tex, .html.
     """
     from unmemorize.cli.merging import report
+    from unmemorize.cli.screen import print_json
     from unmemorize.leaderboard.board import build_board
     from unmemorize.results.merge import merge
 
     folders = _folders(sources)
     merged = merge([_read(folder) for folder in folders])
     board = build_board(merged.frame, all_configs=all_configs)
-    _write(board, kind or _by_ending(output), output)
+    if as_json:
+        print_json(board.frame().to_dicts())
+    if output is not None or not as_json:
+        _write(board, kind or _by_ending(output), output)
     for line in report(merged, [str(folder) for folder in folders]):
         click.echo(line, err=True)
 
@@ -96,13 +102,14 @@ def _by_ending(output: Path | None) -> str:
 
 
 def _write(board: Board, kind: str, output: Path | None) -> None:
+    from unmemorize.cli.screen import print_board
     from unmemorize.leaderboard.formats import rendered
 
     if output is not None:
         _save(rendered(board, kind), output)
         click.echo(f"wrote {output}", err=True)
     elif kind == "terminal":
-        _print(board)
+        print_board(board)
     else:
         _refuse_binary(kind)
         click.echo(rendered(board, kind), nl=False)
@@ -120,18 +127,6 @@ def _save(content: bytes, output: Path) -> None:
             expected="a file in a folder that you may write",
             fix="choose another place: --output board.html",
         ) from problem
-
-
-def _print(board: Board) -> None:
-    """Print for the window there is; piped output has a fixed width and no control codes."""
-    import shutil
-    import sys
-
-    from unmemorize.leaderboard.terminal import PIPED_WIDTH, to_text
-
-    window = sys.stdout.isatty()
-    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if window else PIPED_WIDTH
-    click.echo(to_text(board, width=width, color=window))
 
 
 def _refuse_binary(kind: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unmemorize.cli.options import load_registry, names, plugin_option
+from unmemorize.cli.options import interruptible, load_registry, names, plugin_option, shared_options
 
 if TYPE_CHECKING:
     from unmemorize.registry import Registry
@@ -32,7 +32,7 @@ def _split(_context: click.Context, _parameter: click.Parameter, value: str | No
 )  # fmt: skip
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting other than its default.")
 @plugin_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@shared_options(quiet="Show only what is not right, and the sums.", verbose=True)
 def command(
     wanted: tuple[str, ...],
     kind: Kind | None,
@@ -40,6 +40,7 @@ def command(
     overrides: tuple[str, ...],
     plugins: tuple[Path, ...],
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Check the methods, metrics or providers called NAME against every rule of their contracts, in seconds.
 
@@ -47,14 +48,17 @@ def command(
     do. The status is 1 if a rule is broken. Name a provider's small settings: --set main_sequences=40.
     """
     from unmemorize.cli.screen import print_json
+    from unmemorize.testing.checking import report
 
     registry = load_registry(plugins)
     found = [(each, name) for name in _given(registry, wanted) for each in _kinds(registry, name, kind)]
     settings = _settings(overrides)
-    reports = []
-    for each, name in found:
-        examination = _examination(registry, each, name, settings, architectures)
-        reports.append(_examined(examination, quiet=as_json))
+    reports: list[Report] = []
+    with interruptible(lambda: f"{len(reports)} of {len(found)} are checked; the same command starts again"):
+        for each, name in found:
+            examination = _examination(registry, each, name, settings, architectures)
+            silent = (examination.verdict(task) for task in examination.tasks())
+            reports.append(report(examination, silent) if as_json else _examined(examination, quiet=quiet))
     if as_json:
         print_json([report.to_dict() for report in reports])
     if not all(report.passed for report in reports):
@@ -127,17 +131,14 @@ def _examined(examination: Examination, *, quiet: bool) -> Report:
     from unmemorize.testing.checking import report
 
     verdicts = []
-    if not quiet:
-        click.secho(f"{examination.kind} {examination.name}", bold=True)
+    click.secho(f"{examination.kind} {examination.name}", bold=True)
     for tasks in _by_rule(examination):
         ended = [examination.verdict(task) for task in tasks]
         verdicts += ended
-        if not quiet:
-            _show(ended)
+        _show(ended, quiet=quiet)
     whole = report(examination, verdicts)
-    if not quiet:
-        _show(list(whole.verdicts[len(verdicts) :]))
-        click.echo(f"{whole.summary()}\n")
+    _show(list(whole.verdicts[len(verdicts) :]), quiet=quiet)
+    click.echo(f"{whole.summary()}\n")
     return whole
 
 
@@ -148,9 +149,10 @@ def _by_rule(examination: Examination) -> Iterator[list[Task]]:
         yield list(tasks)
 
 
-def _show(verdicts: list[Verdict]) -> None:
-    """Print one line for each outcome of a rule, and its findings below."""
-    statuses = dict.fromkeys((verdict.status, verdict.reason) for verdict in verdicts)
+def _show(verdicts: list[Verdict], *, quiet: bool) -> None:
+    """Print one line for each outcome of a rule, and its findings below; only with findings where it is to be quiet."""
+    shown = [verdict for verdict in verdicts if verdict.findings or not quiet]
+    statuses = dict.fromkeys((verdict.status, verdict.reason) for verdict in shown)
     for status, reason in statuses:
         same = [verdict for verdict in verdicts if (verdict.status, verdict.reason) == (status, reason)]
         rule = same[0].rule

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unmemorize.cli.options import interruptible, shared_options
+
 if TYPE_CHECKING:
     from unmemorize.search.findings import Findings
     from unmemorize.search.found import FoundWindow
@@ -47,8 +49,7 @@ _POSITIVE = click.IntRange(min=1)
 @click.option("--batch", type=_POSITIVE, help="Windows read at once; by default what keeps the logits at 64 MiB.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python files that come with the model. Read them first.")
 @click.option("--fresh", is_flag=True, help="Start again, whatever has been done before.")
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@shared_options(json="Print the counts as JSON.", quiet="Show no progress.", verbose=True, threads=True)
 def command(model: str, texts: str, out: Path, trivial: bool, as_json: bool, quiet: bool, **options: Any) -> None:
     """Check every window of TEXTS: shown its prompt, does MODEL decode exactly its suffix?
 
@@ -70,10 +71,8 @@ def command(model: str, texts: str, out: Path, trivial: bool, as_json: bool, qui
 
 
 def _search(model: str, texts: str, out: Path, options: dict[str, Any], *, quiet: bool) -> Findings:
-    from contextlib import ExitStack
-
     from unmemorize import api
-    from unmemorize.cli.progress import TerminalProgress
+    from unmemorize.cli.progress import progress_unless
     from unmemorize.models.source import ModelSource
 
     state = out.with_name(f"{out.name}.state")
@@ -82,13 +81,14 @@ def _search(model: str, texts: str, out: Path, options: dict[str, Any], *, quiet
     source = ModelSource(model=model, revision=options.pop("revision"), **shared)
     control = options.pop("control")
     settings = {name: value for name, value in options.items() if value not in (None, ())}
-    with ExitStack() as stack:
+    kept = f"what was searched is kept in {state.name}; the same command goes on from there"
+    with interruptible(lambda: kept), progress_unless(quiet) as progress:
         return api.find(
             source,
             texts,
             control=None if control is None else ModelSource(model=control, **shared),
             state=state,
-            progress=None if quiet else stack.enter_context(TerminalProgress()),
+            progress=progress,
             **settings,
         )
 

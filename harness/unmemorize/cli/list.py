@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unmemorize.cli.options import load_registry, plugin_option
+from unmemorize.cli.options import load_registry, plugin_option, shared_options
 
 if TYPE_CHECKING:
     from unmemorize.registry import Registry
@@ -19,7 +19,7 @@ _PLURALS = ("methods", "metrics", "providers", "layouts", "executors", "suites")
 @click.command(name="list")
 @click.argument("kind", type=click.Choice(_PLURALS), required=False)
 @plugin_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@shared_options()
 def command(kind: str | None, plugins: tuple[Path, ...], as_json: bool) -> None:
     """List methods, metrics, providers, layouts, executors and suites, or one of these KINDs."""
     from unmemorize.cli.screen import print_json

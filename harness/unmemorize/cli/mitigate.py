@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from unmemorize.cli.options import names, plugin_option, reading_options
+from unmemorize.cli.options import interruptible, names, plugin_option, reading_options, shared_options
 
 if TYPE_CHECKING:
     from unmemorize.api import Mitigation
@@ -62,19 +63,19 @@ class Job(NamedTuple):
 @click.option("--device-map", help="How the model is spread over several devices: auto, balanced.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python files that come with the model. Read them first.")
 @plugin_option
-@click.option("--quiet", is_flag=True, help="Show no progress.")
+@shared_options(json="Print the report as JSON.", quiet="Show no progress.", verbose=True, threads=True)
 def command(
     model: str, out: Path, overrides: tuple[str, ...], revision: str | None, dtype: Any, device_map: str | None,
-    *, trust_remote_code: bool, quiet: bool, reading: dict[str, Any], **rest: Any,
+    *, trust_remote_code: bool, as_json: bool, quiet: bool, reading: dict[str, Any], **rest: Any,
 ) -> None:  # fmt: skip
     """Let a method act on MODEL, measure it before and after, and save the edited model.
 
     MODEL is a hub id, a folder, a GGUF file, or package:NAME/path. The new folder is loaded by plain transformers; it
     also gets a model card, a report (mitigation.json) and the file of what was edited (edits.safetensors).
     """
-    from contextlib import ExitStack
-
-    from unmemorize.cli.progress import TerminalProgress
+    from unmemorize.api.saving import REPORT
+    from unmemorize.cli.progress import progress_unless
+    from unmemorize.cli.screen import print_json
     from unmemorize.files.places import check_new
     from unmemorize.models.source import ModelSource
     from unmemorize.suite.overrides import parse
@@ -90,10 +91,13 @@ def command(
         sets={name: _share(given) for name, given in sets.items() if given is not None},
         **rest,
     )
-    with ExitStack() as stack:
-        progress = None if quiet else stack.enter_context(TerminalProgress())
-        mitigation, save = _mitigated(job, progress)
-    save(out)
+    with interruptible(lambda: _kept(out)):
+        with progress_unless(quiet) as progress:
+            mitigation, save = _mitigated(job, progress)
+        save(out)
+    if as_json:
+        print_json(json.loads((out / REPORT).read_text(encoding="utf-8")) | {"out": str(out)})
+        return
     click.echo(mitigation)
     click.echo(f"\nSaved to {out}: AutoModelForCausalLM.from_pretrained({str(out)!r}) loads it; README.md is its card.")
 
@@ -104,6 +108,12 @@ def _share(given: str) -> str | float:
         return float(given)
     except ValueError:
         return given
+
+
+def _kept(out: Path) -> str:
+    if out.is_dir() and any(out.iterdir()):
+        return f"{out} is not complete; remove it, and give the same command again"
+    return f"{out} was not written, and the model is as it was; the same command starts again"
 
 
 def _mitigated(job: Job, progress: Progress | None) -> tuple[Mitigation, Callable[[Path], object]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from unmemorize.cli.options import shared_options
 from unmemorize.scaffold import KINDS, STAGES, PackagePlan, write_package
 
 
@@ -24,11 +25,13 @@ from unmemorize.scaffold import KINDS, STAGES, PackagePlan, write_package
     type=click.Path(path_type=Path, file_okay=False),
     help="Where to write it; ./unmemorize-NAME by default.",
 )
-def command(kind: str, name: str, stage: str, folder: Path | None) -> None:
+@shared_options(json="Print what was written as JSON.")
+def command(kind: str, name: str, stage: str, folder: Path | None, as_json: bool) -> None:
     """Write a plugin package: an example that works, its tests, README and CI file.
 
     NAME is the name in snake_case under which suites and boards know it.
     """
+    from unmemorize.cli.screen import print_json
     from unmemorize.errors import ConfigError
     from unmemorize.registry import Registry
 
@@ -42,6 +45,9 @@ def command(kind: str, name: str, stage: str, folder: Path | None) -> None:
     plan = PackagePlan(kind, name, stage)
     place = folder or Path(plan.distribution)
     written = write_package(plan, place)
+    if as_json:
+        print_json({"folder": str(place), "files": [str(path) for path in written]})
+        return
     click.echo(f"{place}/")
     for path in written:
         click.echo(f"  {path.relative_to(place)}")

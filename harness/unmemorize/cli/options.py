@@ -1,10 +1,13 @@
-"""The options that several commands share: suite, parts of it, plugins, results folder."""
+"""The options that several commands share: suite, parts of it, plugins, results folder, and how a command behaves."""
 
 from __future__ import annotations
 
 import functools
+import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -153,6 +156,77 @@ def _option(name: str, annotation: Any, default: Any, description: str) -> Calla
     if choices:
         return click.option(flag, type=click.Choice(choices), help=about)
     return click.option(flag, type=click.IntRange(min=1), help=description if default is None else about)
+
+
+def shared_options(
+    *, json: str = "Print JSON.", quiet: str | None = None, verbose: bool = False, threads: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command --json and --traceback, and those of --quiet, --verbose and --threads that it has a use for.
+
+    The command is passed `as_json`, and `quiet` where it has that; the others are taken care of here. With --json all
+    that anybody prints goes to standard error, but for `print_json`.
+
+    Args:
+        json: help of --json.
+        quiet: help of --quiet, where there is something to be quiet about.
+        verbose: whether libraries that it uses log something.
+        threads: whether it computes, on as many threads as it is given.
+    """
+    options: list[Callable[[Any], Any]] = [click.option("--json", "as_json", is_flag=True, help=json)]
+    if quiet is not None:
+        options.append(click.option("-q", "--quiet", is_flag=True, help=quiet))
+    if verbose:
+        options.append(_eager("-v", "--verbose", is_flag=True, callback=_show_logs, help="Show what libraries log."))
+    if threads:
+        options.append(_eager("--threads", type=click.IntRange(min=1), callback=_limit_threads, metavar="N",
+                              help="Threads to compute on; by default as many as there are cores."))  # fmt: skip
+    options.append(_eager("--traceback", is_flag=True, help="Show the whole traceback of an error."))
+
+    def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapped(**arguments: Any) -> Any:
+            from unmemorize.cli.screen import only_json
+
+            with only_json() if arguments["as_json"] else nullcontext():
+                return function(**arguments)
+
+        for option in reversed(options):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorated
+
+
+def _eager(*names: str, **settings: Any) -> Callable[[Any], Any]:
+    return click.option(*names, is_eager=True, expose_value=False, **settings)
+
+
+def _show_logs(_context: click.Context, _parameter: click.Parameter, verbose: bool) -> None:
+    import logging
+
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+        for library in ("TRANSFORMERS", "DATASETS"):
+            os.environ.setdefault(f"{library}_VERBOSITY", "info")
+
+
+def _limit_threads(_context: click.Context, _parameter: click.Parameter, threads: int | None) -> None:
+    """Say it to the libraries that are imported later, and to torch where it is here already."""
+    if threads is not None:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS"):
+            os.environ[name] = str(threads)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(threads)
+
+
+@contextmanager
+def interruptible(kept: Callable[[], str]) -> Iterator[None]:
+    """At Ctrl-C, say what was kept and how to go on, and end with status 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\ninterrupted: {kept()}", err=True)
+        raise SystemExit(130) from None
 
 
 def load_registry(plugins: tuple[Path, ...]) -> Registry:

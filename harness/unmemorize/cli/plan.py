@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unmemorize.cli.options import SuiteChoice, load_registry, suite_options
+from unmemorize.cli.options import SuiteChoice, load_registry, shared_options, suite_options
 
 if TYPE_CHECKING:
     from unmemorize.execution.plan import Cell, Plan
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @suite_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object for each cell.")
 @click.option("--probe", is_flag=True, help="Load the testbeds and time one step on each: seconds, memory.")
 @click.option("--device", help="With --probe: cpu, cuda, cuda:1, mps; by default as `run`.")
+@shared_options(json="Print JSON, one object for each cell.", verbose=True, threads=True)
 def command(choice: SuiteChoice, as_json: bool, probe: bool, device: str | None) -> None:
     """Show which cells SUITE has: how many are done, how many would run, and how long these may take.
 

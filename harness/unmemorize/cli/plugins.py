@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from unmemorize.cli.options import load_registry, plugin_option
+from unmemorize.cli.options import load_registry, plugin_option, shared_options
 
 if TYPE_CHECKING:
     from unmemorize.registry import PluginInfo
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @plugin_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@shared_options()
 def command(plugins: tuple[Path, ...], as_json: bool) -> None:
     """Show every plugin with its version and what it provides; broken ones with the error and the fix."""
     from unmemorize.cli.screen import print_json, print_table

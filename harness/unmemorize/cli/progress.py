@@ -87,6 +87,16 @@ class TerminalProgress:
 
 
 @contextmanager
+def progress_unless(quiet: bool) -> Iterator[TerminalProgress | None]:
+    """Show progress inside, or nothing."""
+    if quiet:
+        yield None
+    else:
+        with TerminalProgress() as progress:
+            yield progress
+
+
+@contextmanager
 def _lines(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
     begin = last = time.monotonic()
     done = 0

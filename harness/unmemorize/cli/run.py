@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from unmemorize.cli.options import SuiteChoice, suite_options
+from unmemorize.cli.options import SuiteChoice, interruptible, shared_options, suite_options
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from unmemorize.api import Results
 
 
@@ -17,25 +19,25 @@ if TYPE_CHECKING:
 @click.option("--device", help="cpu, cuda, cuda:1, mps; by default the suite's own, or the best one there is.")
 @click.option("--executor", help="Where groups of cells run (`unmemorize list executors`); by default this process.")
 @click.option("--deadline", type=click.FloatRange(min=0, min_open=True), help="Seconds that a method may take.")
-@click.option("--quiet", is_flag=True, help="Show no progress.")
-def command(choice: SuiteChoice, device: str | None, executor: str | None, deadline: float | None, quiet: bool) -> None:
+@shared_options(
+    json="Print what was run and the rows of the board as JSON.", quiet="Show no progress.", verbose=True, threads=True
+)
+def command(
+    choice: SuiteChoice, device: str | None, executor: str | None, deadline: float | None, *, as_json: bool, quiet: bool
+) -> None:
     """Run SUITE (a name, or the path of a TOML file) and print its leaderboard.
 
     What is done already is not run again; what failed is tried again. A run that is killed loses nothing but the cell
     in progress.
     """
-    from contextlib import ExitStack
-
     from unmemorize import api
-    from unmemorize.cli.progress import TerminalProgress
+    from unmemorize.cli.progress import progress_unless
 
     registry = api.load_registry(choice.plugins)
     suite = choice.load(registry)
     folder = choice.folder(suite)
-    with ExitStack() as stack:
-        progress = None
-        if not quiet:
-            progress = stack.enter_context(TerminalProgress())
+    with interruptible(lambda: _kept(folder)), progress_unless(quiet) as progress:
+        if progress is not None:
             registry.add(progress, name="progress")
         results = api.run(
             suite,
@@ -46,27 +48,31 @@ def command(choice: SuiteChoice, device: str | None, executor: str | None, deadl
             deadline=deadline,
             progress=progress,
         )
-    _show(results)
+    _show(results, as_json=as_json)
 
 
-def _show(results: Results) -> None:
-    import shutil
-    import sys
+def _kept(folder: Path) -> str:
+    from unmemorize.results.store import Store
 
+    return f"{len(Store(folder).done_keys())} done cells are kept in {folder}; the same command goes on with the others"
+
+
+def _show(results: Results, *, as_json: bool) -> None:
+    from unmemorize.cli.screen import print_board, print_json
     from unmemorize.leaderboard.markdown import to_markdown
-    from unmemorize.leaderboard.terminal import PIPED_WIDTH, to_text
 
     report = results.report
     assert report is not None
-    live = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if live else PIPED_WIDTH
     board = results.board
-    click.echo(to_text(board, width=width, color=live))
     (results.folder / "board.md").write_text(to_markdown(board), encoding="utf-8")
-    click.echo(
-        f"{report.done} run, {report.cached} done before, {report.skipped} skipped, {report.failed} failed. "
-        f"Records and board: {results.folder}"
-    )
+    if as_json:
+        print_json({**report._asdict(), "board": board.frame().to_dicts()})
+    else:
+        print_board(board)
+        click.echo(
+            f"{report.done} run, {report.cached} done before, {report.skipped} skipped, {report.failed} failed. "
+            f"Records and board: {results.folder}"
+        )
     if report.failed:
         click.echo("Failed cells are tried again by the same command.", err=True)
         raise SystemExit(1)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, TextIO
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from unmemorize.leaderboard.board import Board
 
 WIDE = 160
 """Width of tables that are piped or written to a file."""
@@ -36,9 +45,36 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
+_output: ContextVar[TextIO | None] = ContextVar("_output", default=None)
+
+
+@contextmanager
+def only_json() -> Iterator[None]:
+    """Send to standard error what anybody prints inside, child processes included; only `print_json` goes out."""
+    with ExitStack() as stack:
+        out = sys.stdout
+        if out is sys.__stdout__:
+            out = stack.enter_context(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+            os.dup2(2, 1)
+            stack.callback(lambda: os.dup2(out.fileno(), 1))
+        token = _output.set(out)
+        stack.callback(lambda: _output.reset(token))
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield
+
+
 def print_json(value: object) -> None:
     """Print JSON for other programs."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str), file=_output.get())
+
+
+def print_board(board: Board) -> None:
+    """Print a board for the window there is; piped output has a fixed width and no control codes."""
+    from unmemorize.leaderboard.terminal import PIPED_WIDTH, to_text
+
+    window = sys.stdout.isatty()
+    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if window else PIPED_WIDTH
+    click.echo(to_text(board, width=width, color=window))
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unmemorize.cli.options import load_registry, plugin_option
+from unmemorize.cli.options import load_registry, plugin_option, shared_options
 
 if TYPE_CHECKING:
     from unmemorize.registry import Registry
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name")
 @plugin_option
-@click.option("--json", "as_json", is_flag=True, help="Print the JSON schema of its settings.")
+@shared_options(json="Print the JSON schema of its settings.")
 def command(name: str, plugins: tuple[Path, ...], as_json: bool) -> None:
     """Show the method, metric, provider, layout, executor or suite called NAME."""
     from unmemorize.cli.screen import print_json

@@ -129,7 +129,7 @@ def _run_elsewhere(
     surroundings: Surroundings,
     factory: ExecutorFactory,
 ) -> None:
-    from concurrent.futures import as_completed
+    from concurrent.futures import FIRST_COMPLETED, wait
 
     _check_portable(registry)
     elsewhere = dataclasses.replace(surroundings, progress=Silent())
@@ -139,10 +139,18 @@ def _run_elsewhere(
             tracker.started(group.cells[0])
             future = executor.submit(run_group, group.cells, group.base, registry.files, folder, elsewhere)
             futures[future] = group
-        for future in as_completed(futures):
-            by_key: Mapping[str, Cell] = {cell.key: cell for cell in futures[future].cells}
-            for record in future.result():
-                tracker.told(by_key[record.key], record)
+        waiting = set(futures)
+        try:
+            while waiting:
+                # A wait without an end hears no Ctrl-C once polars is imported: its handler restarts system calls.
+                ended, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    by_key: Mapping[str, Cell] = {cell.key: cell for cell in futures[future].cells}
+                    for record in future.result():
+                        tracker.told(by_key[record.key], record)
+        except KeyboardInterrupt:
+            executor.shutdown(cancel_futures=True)
+            raise
 
 
 def run_group(

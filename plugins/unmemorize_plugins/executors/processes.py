@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from concurrent.futures import Executor, ProcessPoolExecutor
 from typing import Annotated
 
@@ -31,12 +33,13 @@ class Processes(ExecutorFactory):
         return ProcessPoolExecutor(
             max_workers=self.config.workers,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=_limit_threads,
+            initializer=_prepare,
             initargs=(self.config.threads,),
         )
 
 
-def _limit_threads(threads: int) -> None:
+def _prepare(threads: int) -> None:
     import torch
 
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # at Ctrl-C the run speaks, and its workers just end
     torch.set_num_threads(threads)
