@@ -14,6 +14,7 @@ __all__ = [
     "LayoutError",
     "NameCollisionError",
     "NoOpError",
+    "NotFiniteError",
     "PluginError",
     "SelectionError",
     "StateDictError",
@@ -184,6 +185,23 @@ class DivergedError(UnmemorizeError):
             fix="guard divisions and logarithms, accumulate in float32, lower the learning rate",
         )
         return error
+
+
+class NotFiniteError(UnmemorizeError):
+    """Logits that are NaN or infinite, on which nothing can be measured."""
+
+    def __init__(self, where: str, dtype: str, broken: Sequence[str]) -> None:
+        weights = f": its own weights hold NaN or infinity in {listed(broken)}" if broken else ""
+        half = dtype == "float16"
+        fix = "save or download the model again, or name another: it is broken as it is"
+        if half or not (broken or dtype == "float32"):
+            fix = "--dtype float32 (or bfloat16), in a suite dtype = 'float32', in Python model.float()"
+        super().__init__(
+            f"the model's logits are not finite ({where}, {dtype}){weights}",
+            expected="finite logits before anything is done to a model"
+            + (": float16 ends at 65504, and this model goes beyond" if half else ""),
+            fix=fix,
+        )
 
 
 class StateDictError(PluginError):

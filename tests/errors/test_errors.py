@@ -14,6 +14,7 @@ from unmemorize.errors import (
     LayoutError,
     NameCollisionError,
     NoOpError,
+    NotFiniteError,
     PluginError,
     SelectionError,
     StateDictError,
@@ -95,6 +96,18 @@ TEXTS: list[tuple[UnmemorizeError, str]] = [
         "method 'mine' left values that are not finite in a, b, c and 1 more\n"
         "  expected: finite weights\n"
         "  fix: guard divisions and logarithms, accumulate in float32, lower the learning rate",
+    ),
+    (
+        NotFiniteError("12 rows", "float16", ["a"]),
+        "the model's logits are not finite (12 rows, float16): its own weights hold NaN or infinity in a\n"
+        "  expected: finite logits before anything is done to a model: float16 ends at 65504, and this model goes "
+        "beyond\n  fix: --dtype float32 (or bfloat16), in a suite dtype = 'float32', in Python model.float()",
+    ),
+    (
+        NotFiniteError("12 rows", "float32", []),
+        "the model's logits are not finite (12 rows, float32)\n"
+        "  expected: finite logits before anything is done to a model\n"
+        "  fix: save or download the model again, or name another: it is broken as it is",
     ),
     (
         StateDictError("mine", "the state dict has new mask"),

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.errors import DataError
+from unmemorize.evaluation.finite import check_finite
 from unmemorize.models.versions import evaluation_mode
 from unmemorize.training.losses import LOGITS_AT_ONCE, vocabulary_of
 
@@ -101,7 +102,9 @@ class WindowExtraction:
         def check(start: int, stop: int) -> Tensor:
             logits = suffix_logits(self.model, tokens[start:stop, : until - 1].to(self._device), self.prompt - 1)
             chosen = logits.gather(-1, wanted[start:stop].to(logits.device)).squeeze(-1)
-            return (chosen >= logits.amax(-1) - self._slack).all(dim=1).cpu()
+            largest = logits.amax(-1)
+            check_finite(largest, self.model, f"windows of {tokens.shape[1]} tokens")
+            return (chosen >= largest - self._slack).all(dim=1).cpu()
 
         parts = list(self._in_parts(check, len(tokens), self.batch or self._room(count)))
         return torch.cat([torch.zeros(0, dtype=torch.bool), *parts])
@@ -160,6 +163,7 @@ def read_alone(model: PreTrainedModel, row: Sequence[int], prompt: int) -> Suffi
     logits = suffix_logits(model, tokens[None, :-1], prompt - 1)[0]  # (S, V)
     true = tokens[prompt:, None].to(logits.device)
     largest = logits.topk(min(2, logits.shape[-1]), dim=-1).values
+    check_finite(largest[:, 0], model, f"a window of {len(row)} tokens")
     return SuffixReading(
         hits=int((logits.argmax(-1) == true[:, 0]).sum()),
         tokens=len(true),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.testbed import Sequences, Testbed
+from unmemorize.evaluation.finite import check_finite
 from unmemorize.evaluation.probe import Probe
 from unmemorize.models.versions import evaluation_mode
 
@@ -100,13 +101,18 @@ def _continuations(testbed: Testbed, rows: Sequences, count: int, processors: Se
 
     with torch.no_grad():
         model: Any = testbed.model
+
+        def finite(ids: Tensor, scores: Tensor) -> Tensor:
+            check_finite(scores.amax(-1), model, f"the continuations of {len(ids)} prompts")
+            return scores
+
         start = int(rows.suffix_starts[0])
         prompts = rows.tokens[:, :start].to(testbed.device)
         output: Tensor = model.generate(
             input_ids=prompts,
             attention_mask=torch.ones_like(prompts),
             max_new_tokens=count,
-            logits_processor=LogitsProcessorList([*testbed.decoding, *processors]),
+            logits_processor=LogitsProcessorList([finite, *testbed.decoding, *processors]),
         )
         return output[:, start:].cpu()
 

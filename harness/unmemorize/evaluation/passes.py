@@ -11,6 +11,7 @@ from unmemorize.contracts.context import Context
 from unmemorize.contracts.metric import Reading, Statistic
 from unmemorize.contracts.testbed import Sequences, Testbed, Window
 from unmemorize.evaluation.extraction import regurgitated
+from unmemorize.evaluation.finite import check_finite
 from unmemorize.evaluation.generation import Generated, Processor, generate
 from unmemorize.evaluation.probe import Probe, build_probe
 from unmemorize.models.versions import evaluation_mode
@@ -305,7 +306,10 @@ def _read(testbed: Testbed, batch: Sequences, statistics: Iterable[Statistic] = 
     targets = inputs[:, 1:].to(logits.device)
     logits = logits.float()
     chosen = logits.gather(-1, targets[..., None]).squeeze(-1)
-    losses, predicted = (logits.logsumexp(-1) - chosen).cpu(), logits.argmax(-1).cpu()
+    normalizers = logits.logsumexp(-1)
+    real = batch.real()[:, 1:].to(logits.device)
+    check_finite(normalizers.where(real, 0.0), testbed.model, f"{len(batch)} rows of {inputs.shape[1]} tokens")
+    losses, predicted = (normalizers - chosen).cpu(), logits.argmax(-1).cpu()
     found = {statistic: _in_pieces(statistic, logits, targets) for statistic in statistics}
     others = logits.scatter_(-1, targets[..., None], -torch.inf).amax(-1)  # the last use of the logits: in place
     return _Read(losses, predicted, (chosen - others).cpu(), found)

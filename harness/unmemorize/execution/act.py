@@ -13,7 +13,7 @@ import torch
 from unmemorize.contracts.context import Context, MethodReport, derived_seed
 from unmemorize.editing.checkpointing import checkpointed_blocks
 from unmemorize.editing.edits import gradients_of
-from unmemorize.errors import DivergedError, NoOpError, StateDictError
+from unmemorize.errors import DivergedError, NoOpError, NotFiniteError, StateDictError
 from unmemorize.evaluation import evaluate
 from unmemorize.evaluation.evaluate import Measured, Slot
 from unmemorize.execution.environment import synchronize
@@ -146,6 +146,9 @@ def act(bench: Bench, method: Method, context: Context, provider: ModelProvider 
         changes = _checked(bench.reference, method, view, given.report)
         whole = _whole(testbed, view, given.report)
         return Outcome(whole, bench.measure(context, whole), given.report, total, memory, changes)
+    except NotFiniteError as error:
+        bench.put_back()
+        raise DivergedError.left(method.name, ["the logits"]) from error
     except BaseException:
         bench.put_back()
         raise
