@@ -25,7 +25,7 @@ from .files.places import digest_of as digest_of, located as located
 from .models.source import (
     ModelLoading as ModelLoading,
     ModelSource as ModelSource,
-    Opened as Opened,
+    OpenedModel as OpenedModel,
     model_fingerprint as model_fingerprint,
     open_model as open_model,
 )

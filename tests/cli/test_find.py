@@ -82,7 +82,7 @@ def test_where_nothing_is_regurgitated_it_says_what_to_try(run_command: Command,
 def test_json_has_the_counts(run_command: Command, place: Path) -> None:
     report = json.loads(run_command("find", "model", "texts", *SIZES, "--json", "--out", "deep/x.jsonl").output)
     assert report["checked"] == 120
-    assert report["not_trivial"] == {"extractable": 6, "apart": 6, "different": 6, "families": 6}
+    assert report["not_trivial"] == {"extractable": 6, "not_overlapping": 6, "distinct": 6, "families": 6}
     assert report["out"] == "deep/x.jsonl"
     assert (place / "deep" / "x.jsonl").exists()
 

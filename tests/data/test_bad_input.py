@@ -16,7 +16,7 @@ from model_folders import toy_tokenizer
 
 from unmemorize import ConfigError, UnmemorizeError
 from unmemorize.data.sets import open_sequences
-from unmemorize.suite.complaint import Place, validated
+from unmemorize.suite.error_messages import Place, validated
 from unmemorize.toolkit import Bounds, ModelSource, SequenceSource, open_model, sequences_fingerprint
 
 ROW = [3, 4, 5, 6, 7, 8]

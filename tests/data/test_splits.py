@@ -6,7 +6,7 @@ import torch
 from unmemorize import DataError
 from unmemorize.data.rows import Row
 from unmemorize.data.sequences import RowSet
-from unmemorize.data.splits import check_disjoint, families, set_apart, without_near_duplicates_of
+from unmemorize.data.splits import check_disjoint, families, split_off, without_near_duplicates_of
 
 
 def random_rows(count: int, length: int, seed: int) -> list[list[int]]:
@@ -36,31 +36,31 @@ def test_families_stay_on_one_side(seed: int) -> None:
     rows = random_rows(30, 40, seed)
     for index in range(0, 30, 3):
         rows[index + 1] = [*rows[index][:39], index]
-    halves = set_apart(made(rows), 0.3, "forget_unseen", generator(seed))
-    kept = {row.where for row in halves.kept.rows}
-    apart = {row.where for row in halves.apart.rows}
-    assert kept.isdisjoint(apart)
-    assert len(kept) + len(apart) == 30
-    assert 7 <= len(apart) <= 9
+    split = split_off(made(rows), 0.3, "forget_unseen", generator(seed))
+    kept = {row.where for row in split.kept.rows}
+    taken = {row.where for row in split.taken.rows}
+    assert kept.isdisjoint(taken)
+    assert len(kept) + len(taken) == 30
+    assert 7 <= len(taken) <= 9
     for index in range(0, 30, 3):
         pair = {f"forget = 'x', row {index}", f"forget = 'x', row {index + 1}"}
-        assert pair <= kept or pair <= apart
+        assert pair <= kept or pair <= taken
 
 
 def test_a_split_depends_on_the_generator_alone() -> None:
     rows = made(random_rows(20, 20, 0))
 
-    def apart(seed: int) -> list[str]:
-        return [row.where for row in set_apart(rows, 0.25, "forget_unseen", generator(seed)).apart.rows]
+    def taken(seed: int) -> list[str]:
+        return [row.where for row in split_off(rows, 0.25, "forget_unseen", generator(seed)).taken.rows]
 
-    assert apart(0) == apart(0)
-    assert apart(0) != apart(1)
+    assert taken(0) == taken(0)
+    assert taken(0) != taken(1)
 
 
 def test_one_family_cannot_be_split() -> None:
     rows = made(random_rows(6, 20, 0), ["all"] * 6)
     with pytest.raises(DataError, match="1 families of near-duplicates, the largest of 6") as caught:
-        set_apart(rows, 0.5, "forget_unseen", generator())
+        split_off(rows, 0.5, "forget_unseen", generator())
     assert "forget_unseen" in caught.value.fix
 
 

@@ -10,7 +10,7 @@ import torch
 
 from unmemorize import Evaluation, Sequences, Testbed, Window
 from unmemorize.evaluation import evaluate, passes
-from unmemorize.evaluation.evaluate import Slot
+from unmemorize.evaluation.evaluate import ValueKey
 from unmemorize.testing import tiny_model, tiny_testbed
 from unmemorize_plugins.metrics.extraction import Extraction
 from unmemorize_plugins.metrics.utility import Accuracy, AccuracyPadded, ForgetPerplexity, Perplexity
@@ -46,11 +46,11 @@ def rows(*lists: list[int], **kwargs: object) -> Sequences:
 def test_extraction_recovered_and_their_names() -> None:
     forget = rows([3, 4, 5, 9], [3, 4, 5, 6], [7, 8, 1, 1], clean_rows=[[3, 4, 5, 6], [3, 4, 9, 9], [7, 8, 9, 10]])
     values = evaluate(successors(forget=forget), [Extraction()])
-    assert values[Slot("extraction@2+2", "forget", "all")].measurement.value == pytest.approx(100 / 3)
-    recovered = values[Slot("recovered@2+2", "forget", "all")]
+    assert values[ValueKey("extraction@2+2", "forget", "all")].measurement.value == pytest.approx(100 / 3)
+    recovered = values[ValueKey("recovered@2+2", "forget", "all")]
     assert recovered.measurement.value == pytest.approx(200 / 3)
     assert recovered.direction == "higher"
-    assert values[Slot("extraction@2+2", "forget", "all")].measurement.per_sequence == (0.0, 100.0, 0.0)
+    assert values[ValueKey("extraction@2+2", "forget", "all")].measurement.per_sequence == (0.0, 100.0, 0.0)
 
 
 def test_halves_and_duplication_classes() -> None:
@@ -65,27 +65,27 @@ def test_halves_and_duplication_classes() -> None:
 
 def test_forget_unseen_is_reported_apart() -> None:
     values = evaluate(successors(forget=rows([1, 2, 3, 4]), forget_unseen=rows([1, 2, 3, 9])), [Extraction()])
-    assert values[Slot("extraction@2+2", "forget", "all")].measurement.value == 100
-    assert values[Slot("extraction@2+2", "forget_unseen", "all")].measurement.value == 0
+    assert values[ValueKey("extraction@2+2", "forget", "all")].measurement.value == 100
+    assert values[ValueKey("extraction@2+2", "forget_unseen", "all")].measurement.value == 0
 
 
 def test_lengths_of_the_check_can_be_given() -> None:
     values = evaluate(successors(forget=rows([1, 9, 10, 11])), [Extraction(prompt=1), Extraction(prompt=2, suffix=1)])
-    assert values[Slot("extraction@1+2", "forget", "all")].measurement.value == 0
-    assert values[Slot("extraction@2+1", "forget", "all")].measurement.value == 100
+    assert values[ValueKey("extraction@1+2", "forget", "all")].measurement.value == 0
+    assert values[ValueKey("extraction@2+1", "forget", "all")].measurement.value == 100
 
 
 def test_accuracy_counts_real_tokens_and_no_first_one() -> None:
     testbed = successors(forget=rows([1, 2, 3]), holdouts={"a": rows([1, 2, 9], [1, 2, 3, 4, 5]), "b": rows([1, 2])})
     values = evaluate(testbed, [Accuracy()])
-    assert values[Slot("accuracy", "holdout:a", "all")].measurement.value == pytest.approx(100 * 5 / 6)
-    assert values[Slot("accuracy", "holdout:a", "all")].measurement.count == 6
-    assert values[Slot("accuracy", "holdout", "all")].measurement.value == pytest.approx((100 * 5 / 6 + 100) / 2)
+    assert values[ValueKey("accuracy", "holdout:a", "all")].measurement.value == pytest.approx(100 * 5 / 6)
+    assert values[ValueKey("accuracy", "holdout:a", "all")].measurement.count == 6
+    assert values[ValueKey("accuracy", "holdout", "all")].measurement.value == pytest.approx((100 * 5 / 6 + 100) / 2)
 
 
 def test_padded_accuracy_counts_padding() -> None:
     testbed = successors(forget=rows([1, 2, 3]), holdouts={"a": rows([1, 2, 27], [1, 2, 3, 4, 5])})
-    value = evaluate(testbed, [AccuracyPadded()])[Slot("accuracy_padded", "holdout:a", "all")].measurement
+    value = evaluate(testbed, [AccuracyPadded()])[ValueKey("accuracy_padded", "holdout:a", "all")].measurement
     assert value.count == 8
     assert value.value == pytest.approx(100 * 6 / 8)  # 1->2 hit, 2->27 miss, 27->28 (padding) hit, 28->28 miss
 
@@ -94,10 +94,10 @@ def test_perplexity_is_one_mean_over_all_tokens() -> None:
     testbed = successors(forget=rows([1, 2, 3]), holdouts={"a": rows([1, 2, 3]), "b": rows([1, 2, 3, 4, 9])})
     values = evaluate(testbed, [Perplexity(), ForgetPerplexity()])
     miss = -math.log(0.5 / 28)
-    assert values[Slot("perplexity", "holdout:a", "all")].measurement.value == pytest.approx(2.0)
+    assert values[ValueKey("perplexity", "holdout:a", "all")].measurement.value == pytest.approx(2.0)
     expected = math.exp((5 * math.log(2) + miss) / 6)
-    assert values[Slot("perplexity", "holdout", "all")].measurement.value == pytest.approx(expected)
-    assert values[Slot("forget_perplexity", "forget", "all")].measurement.value == pytest.approx(2.0)
+    assert values[ValueKey("perplexity", "holdout", "all")].measurement.value == pytest.approx(expected)
+    assert values[ValueKey("forget_perplexity", "forget", "all")].measurement.value == pytest.approx(2.0)
 
 
 def test_no_value_depends_on_the_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:

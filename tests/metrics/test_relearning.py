@@ -14,7 +14,7 @@ from unmemorize import Context, Evaluation, Sequences, Testbed, TrainingRecipe
 from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_sequences, tiny_testbed
 from unmemorize.toolkit import train
 from unmemorize_plugins.metrics.extraction import Extraction
-from unmemorize_plugins.metrics.relearning import Course, Relearning
+from unmemorize_plugins.metrics.relearning import ExtractionCurve, Relearning
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_the_rest_is_measured_by_a_model_trained_on_the_part_at_its_best_moment(
 def test_the_moments_double_and_end_with_the_last_step() -> None:
     testbed = tiny_testbed(tiny_model("gpt2"), ())
     for steps, moments in ((1, {1}), (2, {1, 2}), (20, {1, 2, 4, 8, 16, 20}), (16, {1, 2, 4, 8, 16})):
-        assert Course(testbed, Context(), testbed.window, steps).moments == moments
+        assert ExtractionCurve(testbed, Context(), testbed.window, steps).moments == moments
 
 
 def test_by_default_the_rate_is_a_tenth_of_the_recipe() -> None:

@@ -10,13 +10,13 @@ import torch
 
 from unmemorize import Context, Sequences, Testbed
 from unmemorize_plugins.metrics.discoverable import SampledLogProbability
-from unmemorize_plugins.metrics.sampling import Draw, Sampling
+from unmemorize_plugins.metrics.sampling import GumbelNoise, Sampling
 
 
 @pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (0.5, 3)])
 def test_the_arg_max_after_a_draw_is_a_sample(temperature: float, top_k: int | None) -> None:
     logits = torch.tensor([1.0, 0.3, -0.2, 0.1, -1.5])
-    draw = Draw(temperature, top_k, Context().generator("test"))
+    draw = GumbelNoise(temperature, top_k, Context().generator("test"))
     drawn = draw(torch.zeros(20_000, 1), logits.repeat(20_000, 1)).argmax(-1)
     shares = drawn.bincount(minlength=5) / 20_000
     expected = SampledLogProbability(temperature, top_k)(logits.repeat(5, 1), torch.arange(5)).exp()

@@ -10,7 +10,7 @@ from unmemorize.errors import DataError
 from unmemorize.search.families import marked
 from unmemorize.search.findings import Counts, Findings
 from unmemorize.search.found import FoundWindow
-from unmemorize.search.signs import Trivial
+from unmemorize.search.triviality import Trivial
 
 PROMPT, SUFFIX = 4, 20
 
@@ -99,10 +99,10 @@ def test_the_counts_go_down_step_by_step() -> None:
     found = findings(
         window(0, "a", 0), window(500, "a", 10), window(0, "b"), window(900, "c"), window(990, "d", distinct=3)
     )
-    assert Counts.of(found.windows) == Counts(extractable=5, apart=4, different=3, families=3)
+    assert Counts.of(found.windows) == Counts(extractable=5, not_overlapping=4, distinct=3, families=3)
     report = found.report()
-    assert report["all"] == {"extractable": 5, "apart": 4, "different": 3, "families": 3}
-    assert report["not_trivial"] == {"extractable": 4, "apart": 3, "different": 2, "families": 2}
+    assert report["all"] == {"extractable": 5, "not_overlapping": 4, "distinct": 3, "families": 3}
+    assert report["not_trivial"] == {"extractable": 4, "not_overlapping": 3, "distinct": 2, "families": 2}
     assert (report["checked"], report["control_extracts_not_trivial"]) == (50, None)
     kept = found.kept(trivial=False, overlaps=False, duplicates=False)
     assert [row.source for row in kept] == ["a", "c"]

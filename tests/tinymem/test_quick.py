@@ -6,7 +6,7 @@ import pytest
 
 from unmemorize import Context
 from unmemorize.evaluation import evaluate
-from unmemorize.evaluation.evaluate import Slot
+from unmemorize.evaluation.evaluate import ValueKey
 from unmemorize_plugins.metrics.extraction import Extraction
 from unmemorize_plugins.metrics.utility import Accuracy
 from unmemorize_plugins.providers.tinymem.config import TinyMemConfig
@@ -26,6 +26,6 @@ def test_the_multiplicative_task_has_a_table_that_quick_can_learn() -> None:
 def test_the_base_memorizes_and_knows_its_tasks(task: str, artifact: str) -> None:
     testbed = TinyMem(task=task, artifact=artifact).load(Context(seed=0))
     values = evaluate(testbed, [Extraction(), Accuracy()])
-    extraction = Slot(Extraction().label(testbed), "forget", "all")
+    extraction = ValueKey(Extraction().label(testbed), "forget", "all")
     assert values[extraction].measurement.value >= 90
-    assert values[Slot("accuracy", "holdout", "all")].measurement.value >= 90
+    assert values[ValueKey("accuracy", "holdout", "all")].measurement.value >= 90

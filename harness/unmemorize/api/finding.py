@@ -73,7 +73,7 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
     from unmemorize.search.findings import Findings
     from unmemorize.search.log import SearchLog
     from unmemorize.search.search import Search, measure, search_all
-    from unmemorize.search.signs import Trivial
+    from unmemorize.search.triviality import Trivial
     from unmemorize.search.windows import Cut
 
     config = _config(settings)
@@ -112,7 +112,7 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
 
 def _config(settings: dict[str, Any]) -> FindConfig:
     from unmemorize.search.config import FindConfig
-    from unmemorize.suite.complaint import Place, validated
+    from unmemorize.suite.error_messages import Place, validated
 
     try:
         return validated(FindConfig, settings, Place("find(...)", ""))

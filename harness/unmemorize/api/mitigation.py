@@ -175,7 +175,7 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     from unmemorize.execution.surroundings import Surroundings, find_mlps
     from unmemorize.models.caller import as_left
     from unmemorize.models.source import as_opened
-    from unmemorize.suite.complaint import Place, validated
+    from unmemorize.suite.error_messages import Place, validated
 
     registry = registry or load_registry()
     method_class = registry.method(method)

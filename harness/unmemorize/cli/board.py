@@ -32,7 +32,7 @@ def command(sources: tuple[str, ...], kind: str | None, output: Path | None, all
 
     The form follows the ending of --output where --format is not given: .md, .csv, .parquet, .tex, .html.
     """
-    from unmemorize.cli.merging import report
+    from unmemorize.cli.comparison import report
     from unmemorize.cli.screen import print_json
     from unmemorize.leaderboard.board import build_board
     from unmemorize.results.merge import merge

@@ -292,7 +292,7 @@ class Testbed:
 
         def shown(name: str) -> Any:
             value = getattr(self, name)
-            return value if name in needs or value is None else Withheld(method, name, needs)
+            return value if name in needs or value is None else UndeclaredData(method, name, needs)
 
         return dataclasses.replace(
             self,
@@ -300,12 +300,12 @@ class Testbed:
             retain=shown("retain"),
             clean=shown("clean"),
             extra=shown("extra"),
-            forget_unseen=Withheld(method, "forget_unseen", needs),  # type: ignore[arg-type]
-            holdouts=Withheld(method, "holdouts", needs),  # type: ignore[arg-type]
+            forget_unseen=UndeclaredData(method, "forget_unseen", needs),  # type: ignore[arg-type]
+            holdouts=UndeclaredData(method, "holdouts", needs),  # type: ignore[arg-type]
         )
 
 
-class Withheld:
+class UndeclaredData:
     """Stands where data would be that a method did not declare; any use of it raises `UndeclaredNeedError`."""
 
     _method: str

@@ -10,8 +10,8 @@ from typing import Any
 from unmemorize.data.row_source import FIELDS, RowSource, array_rows, as_fields
 from unmemorize.errors import DataError, nearest
 from unmemorize.files.decoding import decoded
+from unmemorize.files.error_reasons import reason_of
 from unmemorize.files.places import located
-from unmemorize.files.reasons import reason_of
 
 HUB = "hf://"
 

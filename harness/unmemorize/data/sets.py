@@ -28,7 +28,7 @@ from unmemorize.data.sequences import (
     without_repeats,
 )
 from unmemorize.data.settings import SequenceSettings
-from unmemorize.data.splits import check_disjoint, set_apart, without_near_duplicates_of
+from unmemorize.data.splits import check_disjoint, split_off, without_near_duplicates_of
 from unmemorize.data.tokenization import Bounds, Tokenization
 from unmemorize.errors import DataError
 from unmemorize.files.digests import remembered_digest
@@ -203,8 +203,8 @@ class _Opening:
             return {"forget": forget, "forget_unseen": self._apart(others, [forget], "forget")}, lengths
         if not share:
             return {"forget": forget}, lengths
-        halves = set_apart(forget, share, "forget_unseen", self.generator("forget_unseen"))
-        return {"forget": forget.but(halves.kept.rows), "forget_unseen": halves.apart}, lengths
+        split = split_off(forget, share, "forget_unseen", self.generator("forget_unseen"))
+        return {"forget": forget.but(split.kept.rows), "forget_unseen": split.taken}, lengths
 
     def _read_memorized(self, source: object, setting: str) -> RowSet:
         most = self.reading.max_rows
@@ -223,8 +223,8 @@ class _Opening:
         if sources.retain is not None:
             retain = self._apart(self._text(sources.retain, "retain"), memorized, "forget")
             if share := _share(sources.holdout):
-                halves = set_apart(retain, share, "holdout", self.generator("holdout"))
-                made["retain"], made["text"] = retain.but(halves.kept.rows), halves.apart
+                split = split_off(retain, share, "holdout", self.generator("holdout"))
+                made["retain"], made["text"] = retain.but(split.kept.rows), split.taken
             else:
                 made["retain"] = retain
             made = {name: self._some(rows, name) for name, rows in made.items()}

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     import torch
 
 
-class Halves(NamedTuple):
+class RowSplit(NamedTuple):
     """Two sets out of one."""
 
     kept: RowSet
-    apart: RowSet
+    taken: RowSet
 
 
 def families(rows: RowSet) -> list[int]:
@@ -37,7 +37,7 @@ def families(rows: RowSet) -> list[int]:
     return [numbers.setdefault(root(label), len(numbers)) for label in labels]
 
 
-def set_apart(rows: RowSet, share: float, setting: str, generator: torch.Generator) -> Halves:
+def split_off(rows: RowSet, share: float, setting: str, generator: torch.Generator) -> RowSplit:
     """Split off whole families of rows, drawn by `generator`, until they hold about `share` of the rows.
 
     Raises:
@@ -49,11 +49,11 @@ def set_apart(rows: RowSet, share: float, setting: str, generator: torch.Generat
     for index, family in enumerate(families(rows)):
         members.setdefault(family, []).append(index)
     wanted = max(1, round(share * len(rows)))
-    apart: list[int] = []
+    taken: list[int] = []
     for number in torch.randperm(len(members), generator=generator).tolist():
-        if len(apart) + len(members[number]) <= wanted:
-            apart += members[number]
-    if not apart or len(apart) == len(rows):
+        if len(taken) + len(members[number]) <= wanted:
+            taken += members[number]
+    if not taken or len(taken) == len(rows):
         largest = max(map(len, members.values()))
         raise DataError(
             f"{setting} = {share} cannot be split off {rows.name}: its {len(rows)} rows are {len(members)} families of "
@@ -61,8 +61,8 @@ def set_apart(rows: RowSet, share: float, setting: str, generator: torch.Generat
             expected="families that fit on one side: one that is split would leak from side to side",
             fix=f"give a file of its own for {setting}, more rows, or another share",
         )
-    chosen = set(apart)
-    return Halves(rows.take(i for i in range(len(rows)) if i not in chosen), rows.take(sorted(chosen)))
+    chosen = set(taken)
+    return RowSplit(rows.take(i for i in range(len(rows)) if i not in chosen), rows.take(sorted(chosen)))
 
 
 def without_near_duplicates_of(rows: RowSet, of: Sequence[RowSet], name: str) -> RowSet:

@@ -13,7 +13,7 @@ from unmemorize.errors import PluginError
 from unmemorize.evaluation.passes import Evaluation
 
 
-class Slot(NamedTuple):
+class ValueKey(NamedTuple):
     """What a value is about."""
 
     metric: str
@@ -25,13 +25,13 @@ class Slot(NamedTuple):
 class Measured:
     """A measurement together with the declarations of its metric."""
 
-    slot: Slot
+    slot: ValueKey
     kind: Kind
     direction: Direction
     measurement: Measurement
 
 
-def evaluate(testbed: Testbed, metrics: Sequence[Metric], context: Context | None = None) -> dict[Slot, Measured]:
+def evaluate(testbed: Testbed, metrics: Sequence[Metric], context: Context | None = None) -> dict[ValueKey, Measured]:
     """Return every value of every metric on `testbed`.
 
     Memorization values that keep their sequences are also given for two fixed halves of the set (`select` for choosing
@@ -43,12 +43,12 @@ def evaluate(testbed: Testbed, metrics: Sequence[Metric], context: Context | Non
     evaluation = Evaluation(testbed, context)
     for metric in metrics:
         evaluation.expect(metric.readings(testbed))
-    values: dict[Slot, Measured] = {}
+    values: dict[ValueKey, Measured] = {}
     for metric in metrics:
         label = metric.label(testbed)
         for measurement in metric.measure(evaluation):
             for part in (measurement, *_parts(evaluation, metric, measurement)):
-                slot = Slot(part.metric or label, part.set, part.part)
+                slot = ValueKey(part.metric or label, part.set, part.part)
                 if slot in values:
                     raise PluginError(
                         f"metric {metric.name!r} gives the value {tuple(slot)} twice",

@@ -15,7 +15,7 @@ from unmemorize.editing.checkpointing import checkpointed_blocks
 from unmemorize.editing.edits import gradients_of
 from unmemorize.errors import DivergedError, NoOpError, NotFiniteError, StateDictError
 from unmemorize.evaluation import evaluate
-from unmemorize.evaluation.evaluate import Measured, Slot
+from unmemorize.evaluation.evaluate import Measured, ValueKey
 from unmemorize.execution.environment import synchronize
 from unmemorize.execution.estimate import advice_for, needed
 from unmemorize.execution.isolation import isolated
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
     testbed: Testbed
     """All of its data, and the model and the decoding that the method left."""
-    after: dict[Slot, Measured]
+    after: dict[ValueKey, Measured]
     report: MethodReport
     total_seconds: float
     memory: MemoryPeak
@@ -70,14 +70,14 @@ class Bench:
         self._activations: dict[bool, float] = {}
         """Bytes per token that wait for a backward pass, when training and otherwise."""
 
-    def measure(self, context: Context, testbed: Testbed | None = None) -> dict[Slot, Measured]:
+    def measure(self, context: Context, testbed: Testbed | None = None) -> dict[ValueKey, Measured]:
         """Return every value of every metric."""
         return evaluate(testbed or self.testbed, self.metrics, Context(progress=context.progress))
 
     def headlines(self, testbed: Testbed) -> dict[str, float]:
         """Return the values that a curve is drawn of, by the labels of their metrics."""
         values = evaluate(testbed, list(self.headline.values()))
-        slots = [Slot(metric.label(testbed), on, "all") for on, metric in self.headline.items()]
+        slots = [ValueKey(metric.label(testbed), on, "all") for on, metric in self.headline.items()]
         return {slot.metric: values[slot].measurement.value for slot in slots if slot in values}
 
     def put_back(self) -> None:

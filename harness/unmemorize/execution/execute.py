@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unmemorize.contracts.metric import Metric
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.errors import UnmemorizeError
-from unmemorize.evaluation.evaluate import Measured, Slot
+from unmemorize.evaluation.evaluate import Measured, ValueKey
 from unmemorize.execution.act import Bench, Outcome, Skipped, act
 from unmemorize.execution.environment import environment
 from unmemorize.execution.plan import KEY_VERSION, Cell
@@ -73,15 +73,15 @@ class Group:
         metric_class = self.registry.metric(name)
         return metric_class(metric_class.Config(**settings))
 
-    def _before(self, bench: Bench) -> dict[Slot, Value]:
+    def _before(self, bench: Bench) -> dict[ValueKey, Value]:
         if self.base is not None:
-            return {Slot(value.metric, value.set, value.part): value for value in self.base.values}
+            return {ValueKey(value.metric, value.set, value.part): value for value in self.base.values}
         measured = bench.measure(self.surroundings.context(self.cells[0].seed))
         self._base_measured = measured
         return joined(measured, measured)
 
     def _run(
-        self, cell: Cell, provider: ModelProvider, bench: Bench, before: dict[Slot, Value]
+        self, cell: Cell, provider: ModelProvider, bench: Bench, before: dict[ValueKey, Value]
     ) -> tuple[Record, pl.DataFrame | None]:
         try:
             if cell.method == BASE:
@@ -97,11 +97,11 @@ class Group:
         bench.put_back()
         return self._done(cell, bench, outcome, before), per_sequence(outcome.after)
 
-    def _base_record(self, cell: Cell, bench: Bench, before: dict[Slot, Value]) -> Record:
+    def _base_record(self, cell: Cell, bench: Bench, before: dict[ValueKey, Value]) -> Record:
         parameters = sum(parameter.numel() for parameter in bench.testbed.model.parameters())
         return self._record(cell, "done", bench, values=list(before.values()), parameters=parameters, edited=0)
 
-    def _done(self, cell: Cell, bench: Bench, outcome: Outcome, before: dict[Slot, Value]) -> Record:
+    def _done(self, cell: Cell, bench: Bench, outcome: Outcome, before: dict[ValueKey, Value]) -> Record:
         report = outcome.report
         return self._record(
             cell,
@@ -164,7 +164,7 @@ class Group:
             return None
 
 
-def joined(before: Mapping[Slot, Value | Measured], after: Mapping[Slot, Measured]) -> dict[Slot, Value]:
+def joined(before: Mapping[ValueKey, Value | Measured], after: Mapping[ValueKey, Measured]) -> dict[ValueKey, Value]:
     """Put the values before and after side by side."""
     values = {}
     for slot in dict.fromkeys([*before, *after]):
@@ -187,7 +187,7 @@ def _ends(value: Value | Measured | None) -> tuple[float | None, float | None, f
     return value.measurement.value, value.measurement.low, value.measurement.high
 
 
-def per_sequence(values: Mapping[Slot, Measured]) -> pl.DataFrame | None:
+def per_sequence(values: Mapping[ValueKey, Measured]) -> pl.DataFrame | None:
     """Return the kept per-sequence values as rows (metric, set, id, value)."""
     import polars as pl
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unmemorize.errors import DataError
-from unmemorize.files.reasons import reason_of
+from unmemorize.files.error_reasons import reason_of
 
 INSIDE = "package:"
 """What a place inside an installed package starts with: `package:IMPORT_NAME/path/in/it`."""

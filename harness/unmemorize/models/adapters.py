@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unmemorize.errors import DataError
-from unmemorize.files.reasons import reason_of
+from unmemorize.files.error_reasons import reason_of
 from unmemorize.models.origins import ADAPTER_CONFIG, Origin
 from unmemorize.models.versions import others_deprecations
 

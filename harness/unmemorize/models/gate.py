@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.errors import DataError, nearest
-from unmemorize.files.reasons import reason_of
+from unmemorize.files.error_reasons import reason_of
 from unmemorize.models.adapters import MODELS, holds_adapters, is_a, merged_copy, names_of
 from unmemorize.models.origins import CONFIG, Origin, config_of, is_pointer
 from unmemorize.models.versions import evaluation_mode

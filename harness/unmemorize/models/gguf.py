@@ -12,7 +12,7 @@ from typing import Any
 
 from unmemorize.errors import DataError
 from unmemorize.files.digests import content_digest
-from unmemorize.files.reasons import reason_of
+from unmemorize.files.error_reasons import reason_of
 from unmemorize.models.origins import Origin
 from unmemorize.models.versions import unpacking
 

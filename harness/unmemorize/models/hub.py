@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unmemorize.errors import DataError, nearest
-from unmemorize.files.reasons import reason_of
+from unmemorize.files.error_reasons import reason_of
 
 
 def fetched(repository: str, name: str, revision: str | None, *, instead: str) -> Path:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unmemorize.errors import ConfigError, DataError
-from unmemorize.files.reasons import reason_of
+from unmemorize.files.error_reasons import reason_of
 from unmemorize.models.origins import Origin
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
 
 
-AnyModel: TypeAlias = "PreTrainedModel | Opened | ModelSource | str | Path"
+AnyModel: TypeAlias = "PreTrainedModel | OpenedModel | ModelSource | str | Path"
 """A model that is there already, or where one is."""
 
 
@@ -55,7 +55,7 @@ class ModelSource(ModelLoading, _ModelName):
 
 
 @dataclass(slots=True)
-class Opened:
+class OpenedModel:
     """A model that is ready to be measured and edited, and its tokenizer."""
 
     model: PreTrainedModel
@@ -70,7 +70,7 @@ class Opened:
         return bounds_of(self.model, self.tokenizer)
 
 
-def open_model(source: ModelSource, *, device: str = "cpu", cache: Path | None = None) -> Opened:
+def open_model(source: ModelSource, *, device: str = "cpu", cache: Path | None = None) -> OpenedModel:
     """Load a model and its tokenizer.
 
     A GGUF file is unpacked once into a folder of safetensors in `cache`, from where later calls load it in a second;
@@ -104,10 +104,10 @@ def open_model(source: ModelSource, *, device: str = "cpu", cache: Path | None =
     check_vocabulary(model, tokenizer, named)
     came_with = model.generation_config
     model.generation_config = _greedy(came_with)
-    return Opened(model.eval(), tokenizer, came_with)
+    return OpenedModel(model.eval(), tokenizer, came_with)
 
 
-def _with_adapter(adapter: Adapter, source: ModelSource, device: str, cache: Path | None) -> Opened:
+def _with_adapter(adapter: Adapter, source: ModelSource, device: str, cache: Path | None) -> OpenedModel:
     """Return the base that an adapter names, the adapter merged into it; the adapter's tokenizer, where it has one."""
     check_installed(adapter)
     base = source.model_copy(update={"model": adapter.base, "revision": adapter.revision})
@@ -120,10 +120,10 @@ def _with_adapter(adapter: Adapter, source: ModelSource, device: str, cache: Pat
         model = merged_onto(opened.model, adapter)
     tokenizer = opened.tokenizer if own is None else own
     check_vocabulary(model, tokenizer, f"model = {source.model!r}")
-    return Opened(model.eval(), tokenizer, opened.generation_config)
+    return OpenedModel(model.eval(), tokenizer, opened.generation_config)
 
 
-def as_opened(model: AnyModel, tokenizer: Any, device: str, cache: Path, name: str = "the model") -> Opened:
+def as_opened(model: AnyModel, tokenizer: Any, device: str, cache: Path, name: str = "the model") -> OpenedModel:
     """Return a model that is there already, or open the one that is named.
 
     Args:
@@ -140,11 +140,11 @@ def as_opened(model: AnyModel, tokenizer: Any, device: str, cache: Path, name: s
         model = ModelSource(model=str(model))
     if isinstance(model, ModelSource):
         opened = open_model(model, device=device, cache=cache)
-    elif isinstance(model, Opened):
+    elif isinstance(model, OpenedModel):
         opened = model
     else:
         taken = admitted(model, name)
-        opened = Opened(taken, None, taken.generation_config)
+        opened = OpenedModel(taken, None, taken.generation_config)
     if tokenizer is None:
         return opened
     check_vocabulary(opened.model, tokenizer, name)

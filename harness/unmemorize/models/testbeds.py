@@ -8,10 +8,10 @@ from unmemorize.contracts.context import Context
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.contracts.testbed import Testbed
 from unmemorize.data.sets import OpenedSequences, SequenceSource, open_sequences
-from unmemorize.models.source import Opened
+from unmemorize.models.source import OpenedModel
 
 
-def testbed_of(provider: ModelProvider, opened: Opened, source: SequenceSource, context: Context) -> Testbed:
+def testbed_of(provider: ModelProvider, opened: OpenedModel, source: SequenceSource, context: Context) -> Testbed:
     """Return the testbed of an opened model and the sets that `source` names.
 
     Args:
@@ -42,7 +42,7 @@ def testbed_of(provider: ModelProvider, opened: Opened, source: SequenceSource, 
     )
 
 
-def _facts(provider: ModelProvider, opened: Opened, sets: OpenedSequences) -> dict[str, Any]:
+def _facts(provider: ModelProvider, opened: OpenedModel, sets: OpenedSequences) -> dict[str, Any]:
     model, bounds = opened.model, opened.bounds()
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -12,7 +12,7 @@ from unmemorize.contracts import hookspecs
 from unmemorize.errors import PluginError, nearest
 
 
-class Marked(NamedTuple):
+class HookFunction(NamedTuple):
     """A function that a plugin marks with `hookimpl`."""
 
     hook: str
@@ -56,11 +56,11 @@ def check_hooks(manager: pluggy.PluginManager, plugin: object, label: str) -> No
         _check_arguments(plugin, hook, function, label)
 
 
-def _marked(manager: pluggy.PluginManager, plugin: object) -> Iterator[Marked]:
+def _marked(manager: pluggy.PluginManager, plugin: object) -> Iterator[HookFunction]:
     for name in dir(plugin):
         options = manager.parse_hookimpl_opts(plugin, name)
         if options is not None:
-            yield Marked(options.get("specname") or name, name)
+            yield HookFunction(options.get("specname") or name, name)
 
 
 def _check_arguments(plugin: object, hook: str, function: str, label: str) -> None:

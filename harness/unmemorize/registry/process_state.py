@@ -161,7 +161,7 @@ def _differences(shared: Shared, before: Any) -> Iterator[str]:
         yield shared.said
 
 
-class _Witness(MetaPathFinder):
+class _ImportObserver(MetaPathFinder):
     """Notes the state of a library when it has just been imported, before anybody can change it."""
 
     def __init__(self, state: ProcessState) -> None:
@@ -190,7 +190,7 @@ def isolated_load() -> Iterator[list[str]]:
     changes: list[str] = []
     with redirect_stdout(sys.stderr):
         state = ProcessState(ignoring=(ENVIRONMENT,))
-        witness = _Witness(state)
+        witness = _ImportObserver(state)
         sys.meta_path.insert(0, witness)
         try:
             yield changes

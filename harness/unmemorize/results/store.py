@@ -11,7 +11,7 @@ from typing import Final
 import polars as pl
 
 from unmemorize.errors import StoreError
-from unmemorize.results.lines import ParsedLines, read_lines
+from unmemorize.results.json_lines import ParsedLines, read_lines
 from unmemorize.results.lock import exclusive
 from unmemorize.results.merge import latest
 from unmemorize.results.record import Record

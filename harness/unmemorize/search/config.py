@@ -8,7 +8,7 @@ from pydantic import Field
 
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.data.corpora import TEXT_FILES
-from unmemorize.search.signs import Trivial
+from unmemorize.search.triviality import Trivial
 
 SEARCHED = (
     *TEXT_FILES,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from unmemorize.data.duplicates import near_duplicate_groups, without_near_duplicates
 from unmemorize.search.found import FoundWindow
-from unmemorize.search.signs import Trivial
+from unmemorize.search.triviality import Trivial
 
 
 def marked(found: Sequence[FoundWindow], trivial: Trivial) -> list[FoundWindow]:

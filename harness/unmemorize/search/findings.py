@@ -20,9 +20,9 @@ class Counts(NamedTuple):
     """How many windows are regurgitated, each number at most the one before."""
 
     extractable: int
-    apart: int
+    not_overlapping: int
     """Of these, as many as do not overlap."""
-    different: int
+    distinct: int
     """Of these, without near-duplicates."""
     families: int
     """Groups of windows that overlap or are near-duplicates."""
@@ -30,9 +30,9 @@ class Counts(NamedTuple):
     @classmethod
     def of(cls, windows: Sequence[FoundWindow]) -> Counts:
         """Count marked windows."""
-        apart = [window for window in windows if not window.overlaps]
-        different = [window for window in apart if not window.duplicate]
-        return cls(len(windows), len(apart), len(different), len({window.group for window in windows}))
+        not_overlapping = [window for window in windows if not window.overlaps]
+        distinct = [window for window in not_overlapping if not window.duplicate]
+        return cls(len(windows), len(not_overlapping), len(distinct), len({window.group for window in windows}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from unmemorize.evaluation.extraction import SuffixReading, WindowExtraction
 from unmemorize.search.control import Control
 from unmemorize.search.found import DIGITS, FoundWindow
 from unmemorize.search.log import SearchLog
-from unmemorize.search.signs import copy_share
+from unmemorize.search.triviality import copy_share
 from unmemorize.search.windows import Cut, DocumentWindow, Extent, extent, tokenized, windows
 from unmemorize.training.losses import vocabulary_of
 

@@ -8,7 +8,7 @@ from typing import Literal
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.errors import ConfigError, nearest
 from unmemorize.registry.manager import Registry
-from unmemorize.suite.complaint import Place, validated
+from unmemorize.suite.error_messages import Place, validated
 from unmemorize.suite.grid import Point, expand
 from unmemorize.suite.header import Header
 from unmemorize.suite.model import (

@@ -18,7 +18,7 @@ from unmemorize.suite.build import (
     headline,
     known_paths,
 )
-from unmemorize.suite.complaint import Place, syntax_error, validated
+from unmemorize.suite.error_messages import Place, syntax_error, validated
 from unmemorize.suite.header import Header, PluginSettings
 from unmemorize.suite.model import Suite, TestbedEntry, described
 from unmemorize.suite.overrides import apply, parse

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from unmemorize.errors import ConfigError
 from unmemorize.registry.manager import Registry
 from unmemorize.results.record import BASE
-from unmemorize.suite.complaint import Place, not_a_table, unknown_key
+from unmemorize.suite.error_messages import Place, not_a_table, unknown_key
 from unmemorize.suite.header import Header
 
 Section = Literal["testbed", "method", "metric"]

@@ -14,14 +14,14 @@ from unmemorize.contracts.method import Method
 from unmemorize.contracts.metric import Metric
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.errors import PluginError, nearest
-from unmemorize.suite.complaint import Place, validated
+from unmemorize.suite.error_messages import Place, validated
 from unmemorize.testing.loading import ProviderCase
 from unmemorize.testing.measuring import MetricCase
 from unmemorize.testing.models import ARCHITECTURES, Architecture
 from unmemorize.testing.report import Finding, Kind, NotApplicable, Report, Rule, Verdict
 from unmemorize.testing.rules.catalogue import DECLARED, RULES
 from unmemorize.testing.rules.declarations import plugin_excuses
-from unmemorize.testing.rules.words import said, where
+from unmemorize.testing.rules.quoting import said, where
 from unmemorize.testing.trial import MethodCase
 
 if TYPE_CHECKING:

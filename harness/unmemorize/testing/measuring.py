@@ -151,7 +151,7 @@ def padded(pad_id: int, columns: int = 5) -> Any:
     return change
 
 
-class Stutter:
+class SwapsTopTokens:
     """A logits processor that swaps the two most likely tokens: nothing is extracted any more."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class PrefixShift(WindowMetric):
         window = self.window(testbed)
         for name in forget_sets(testbed):
             ids, plain = extractable(evaluation, name, window)
-            tries = Tries(evaluation, name, window, self.config.shift)
+            tries = ShiftedPrompts(evaluation, name, window, self.config.shift)
             found = torch.tensor(plain) > 0
             for shift in self.shifts(testbed, name):
                 found |= tries.extractable(shift)
@@ -77,7 +77,7 @@ class PrefixShift(WindowMetric):
         return ends + [Shift(step, end) for step in steps for end in (0, step)]
 
 
-class Tries:
+class ShiftedPrompts:
     """Regurgitation of the counted rows of a set (N of them) under shifts of at most `most` tokens.
 
     One teacher-forced pass for each place where the prompt begins decides all places where it may end, unless the

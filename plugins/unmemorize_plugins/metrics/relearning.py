@@ -66,7 +66,7 @@ class Relearning(WindowMetric):
             yield mean_over_sequences(name, ids, hits)
             yield mean_over_sequences(name, ids, [before[number] for number in ids], part="plain")
 
-    def parts(self, evaluation: Evaluation) -> Parts:
+    def parts(self, evaluation: Evaluation) -> ForgetSplit:
         """Return the sequences to train on and those to measure; of fewer than two, none to train on."""
         import torch
 
@@ -74,16 +74,16 @@ class Relearning(WindowMetric):
         count = min(len(forget) - 1, max(1, round(self.config.share * len(forget))))
         order = torch.randperm(len(forget), generator=evaluation.context.generator(self.name))
         taught, rest = (rows.sort().values for rows in order.split([max(0, count), len(forget) - max(0, count)]))
-        return Parts(forget.select(taught), forget.select(rest))
+        return ForgetSplit(forget.select(taught), forget.select(rest))
 
-    def course(self, evaluation: Evaluation, parts: Parts) -> Course:
+    def course(self, evaluation: Evaluation, parts: ForgetSplit) -> ExtractionCurve:
         """Return what came of training a copy of the model, in float32, on `parts.taught`."""
         import torch
 
         testbed = evaluation.testbed
         attacked: Any = copy.deepcopy(testbed.model).float().requires_grad_(requires_grad=True)
         measured = dataclasses.replace(testbed, model=attacked, forget=parts.rest)
-        course = Course(measured, evaluation.context, self.window(testbed), self.config.steps)
+        course = ExtractionCurve(measured, evaluation.context, self.window(testbed), self.config.steps)
         recipe = self.recipe(testbed)
         with torch.enable_grad():
             train(
@@ -100,7 +100,7 @@ class Relearning(WindowMetric):
         return TrainingRecipe(**testbed.recipe.model_dump() | fixed | gentle | own)
 
 
-class Course:
+class ExtractionCurve:
     """Extraction at moments of a training, and the best of them for each set.
 
     Args:
@@ -128,7 +128,7 @@ class Course:
         return False
 
 
-class Parts(NamedTuple):
+class ForgetSplit(NamedTuple):
     """The forget set in two."""
 
     taught: Sequences

@@ -65,7 +65,7 @@ class Sampling(WindowMetric):
 
     def _best(self, evaluation: Evaluation, name: str, rows: Sequences) -> list[float]:
         generator = evaluation.context.generator(self.name, name)
-        draw = Draw(self.config.temperature, self.config.top_k, generator)
+        draw = GumbelNoise(self.config.temperature, self.config.top_k, generator)
         best = [0.0] * len(rows)
         for number in range(self.config.samples):
             sample = evaluation.continued(f"{name}, sample {number + 1}", rows, [draw])
@@ -75,7 +75,7 @@ class Sampling(WindowMetric):
 
 
 @dataclass
-class Draw:
+class GumbelNoise:
     """A logits processor after which the arg-max is a sample: Gumbel noise is added to the scaled, cut scores.
 
     The noise is drawn on the CPU, by the generator that it is given, so that no global generator moves and every

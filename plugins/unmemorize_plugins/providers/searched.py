@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from unmemorize import Context, DataError, FindConfig, find
-from unmemorize.toolkit import Opened, open_corpus
+from unmemorize.toolkit import OpenedModel, open_corpus
 
 Marked = Literal["trivial", "overlaps", "duplicates"]
 
@@ -31,7 +31,7 @@ class SearchedTexts(FindConfig):
 
 
 @contextmanager
-def found_file(searched: SearchedTexts, opened: Opened, model: str, context: Context) -> Iterator[Path]:
+def found_file(searched: SearchedTexts, opened: OpenedModel, model: str, context: Context) -> Iterator[Path]:
     """Search, or go on with a search, and give a file of sequences while inside.
 
     Args:

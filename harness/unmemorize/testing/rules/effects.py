@@ -13,7 +13,7 @@ from unmemorize.errors import DivergedError, UndeclaredNeedError, UnmemorizeErro
 from unmemorize.evaluation import Evaluation
 from unmemorize.testing.memorizing import duplicate
 from unmemorize.testing.report import Finding, NotApplicable
-from unmemorize.testing.rules.words import said, where
+from unmemorize.testing.rules.quoting import said, where
 from unmemorize.testing.state import alone, same_bits, weights_of
 from unmemorize.testing.trial import MethodCase, Trial, accuracy
 from unmemorize.testing.watching import SHOWN

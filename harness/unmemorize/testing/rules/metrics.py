@@ -9,9 +9,18 @@ from collections.abc import Iterator
 from unmemorize.contracts.metric import Measurement
 from unmemorize.contracts.testbed import Sequences
 from unmemorize.errors import listed
-from unmemorize.testing.measuring import Key, Measuring, MetricCase, Stutter, key_of, padded, rearranged, shuffled
+from unmemorize.testing.measuring import (
+    Key,
+    Measuring,
+    MetricCase,
+    SwapsTopTokens,
+    key_of,
+    padded,
+    rearranged,
+    shuffled,
+)
 from unmemorize.testing.report import Finding, NotApplicable
-from unmemorize.testing.rules.words import said, where
+from unmemorize.testing.rules.quoting import said, where
 from unmemorize.testing.state import differences, same_bits, weights_of
 
 _CLOSE = 1e-3
@@ -313,7 +322,7 @@ def sees_decoding(case: MetricCase) -> Iterator[Finding]:
     if plain is None:
         raise NotApplicable("it has no value of its own on the forget set")
     silenced = case.testbed()
-    silenced.decoding = (Stutter(),)
+    silenced.decoding = (SwapsTopTokens(),)
     reading = case.measure(silenced)
     if reading.error is not None:
         yield Finding(

@@ -15,7 +15,7 @@ from unmemorize.errors import LayoutError, listed
 from unmemorize.evaluation import Evaluation
 from unmemorize.testing.loading import Loading, ProviderCase, Snapshot
 from unmemorize.testing.report import Finding, NotApplicable
-from unmemorize.testing.rules.words import said, where
+from unmemorize.testing.rules.quoting import said, where
 from unmemorize.testing.state import alone, differences, same_bits, weights_of
 from unmemorize.training.regularizer import Regularizer
 

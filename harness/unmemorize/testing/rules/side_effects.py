@@ -13,7 +13,7 @@ from unmemorize.contracts.cost import Cost
 from unmemorize.errors import DeadlineExceeded, listed
 from unmemorize.testing.report import Finding, NotApplicable
 from unmemorize.testing.rules.effects import refused
-from unmemorize.testing.rules.words import said, where
+from unmemorize.testing.rules.quoting import said, where
 from unmemorize.testing.state import differences
 from unmemorize.testing.trial import FEW_STEPS, MethodCase, Trial
 from unmemorize.testing.watching import Watch

@@ -65,7 +65,7 @@ class MemFree(Method):
         """Index the forget set, and put the processor into the testbed's decoding."""
         with context.timed("prepare"):
             index = followers(context.track(rows_of(testbed.forget), f"{self.name}: n-grams"), self.config.n)
-        context.report.decoding = (Blocked(index, self.config.n),)
+        context.report.decoding = (NGramBlocker(index, self.config.n),)
         context.report.notes["blocked_ngrams"] = sum(len(tokens) for tokens in index.values())
 
 
@@ -84,7 +84,7 @@ def followers(rows: Iterator[list[int]], n: int) -> Index:
     return index
 
 
-class Blocked:
+class NGramBlocker:
     """A logits processor, as `generate` takes them: gives the tokens that complete a known n-gram no chance at all."""
 
     def __init__(self, index: Mapping[tuple[int, ...], set[int]], n: int) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from unmemorize import Context, Evaluation, Sequences, Testbed
 from unmemorize.testing import ARCHITECTURES, memorizing_testbed, tiny_model, tiny_testbed
-from unmemorize_memfree import Blocked, MemFree, followers
+from unmemorize_memfree import MemFree, NGramBlocker, followers
 
 
 def all_ngrams(rows: list[list[int]], n: int) -> set[tuple[int, ...]]:
@@ -40,7 +40,7 @@ def test_what_is_blocked_is_what_trying_every_token_says(n: int) -> None:
     known = all_ngrams(rows, n)
     ids = torch.randint(0, 4, (20, 7), generator=generator)
     scores = torch.randn(20, 6, generator=generator)
-    found = Blocked(followers(iter(rows), n), n)(ids, scores)
+    found = NGramBlocker(followers(iter(rows), n), n)(ids, scores)
     for row in range(20):
         for token in range(6):
             blocked = (*ids[row, 7 - n + 1 :].tolist(), token) in known
@@ -48,7 +48,7 @@ def test_what_is_blocked_is_what_trying_every_token_says(n: int) -> None:
 
 
 def test_scores_of_which_nothing_is_blocked_are_given_back_and_none_are_changed() -> None:
-    processor = Blocked(followers(iter([[1, 2, 3]]), 3), 3)
+    processor = NGramBlocker(followers(iter([[1, 2, 3]]), 3), 3)
     scores = torch.randn(1, 5)
     assert processor(torch.tensor([[1]]), scores) is scores  # too short for an n-gram
     assert processor(torch.tensor([[2, 1]]), scores) is scores

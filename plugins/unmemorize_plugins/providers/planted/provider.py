@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from unmemorize import Context, DataError, Evaluation, Sequences, StrictConfig, Testbed, TrainingRecipe, Window
-from unmemorize.toolkit import Opened, model_fingerprint, open_corpus, open_model
+from unmemorize.toolkit import OpenedModel, model_fingerprint, open_corpus, open_model
 from unmemorize_plugins.providers.planted.config import PlantedConfig
 from unmemorize_plugins.providers.planted.windows import Documents, Sets, build_sets, cut
 from unmemorize_plugins.providers.trained import Stop, TrainedHere
@@ -31,7 +31,7 @@ class Planted(TrainedHere[Sets]):
     checkpoint_every = 120.0
 
     config: PlantedConfig
-    _opened: Opened | None = None
+    _opened: OpenedModel | None = None
     """The pre-trained model, opened for its tokenizer, until it is asked for."""
     _tokenizer: Any = None
 
@@ -109,7 +109,7 @@ class Planted(TrainedHere[Sets]):
         testbed = Testbed(name=self.name, model=model, forget=planted, window=window, pad_id=self._pad_id)
         return int(Evaluation(testbed).extraction("forget", window).extractable.sum())
 
-    def _open(self, context: Context) -> Opened:
+    def _open(self, context: Context) -> OpenedModel:
         opened = open_model(self.config, device=context.device, cache=context.cache)
         if opened.tokenizer is None:
             raise DataError(

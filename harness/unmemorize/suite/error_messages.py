@@ -94,26 +94,26 @@ def syntax_error(path: Path, error: tomllib.TOMLDecodeError) -> ConfigError:
 def _translated(config: type[StrictConfig], error: ValidationError, place: Place) -> ConfigError:
     problems = error.errors(include_url=False)
     first = problems[0]
-    spot = _spot(config, first["loc"])
+    field = _field_place(config, first["loc"])
     if first["type"] == "extra_forbidden":
-        table = place._replace(path=place.dotted(*spot.keys))
-        return unknown_key(table, str(first["loc"][-1]), spot.inside.model_fields)
+        table = place._replace(path=place.dotted(*field.keys))
+        return unknown_key(table, str(first["loc"][-1]), field.inside.model_fields)
     more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
     said = first["msg"].removeprefix("Value error, ")
-    if not spot.keys:
+    if not field.keys:
         what = f"{place.source}: {place.path}: {said}{more}".replace(": : ", ": ")
         return ConfigError(what, expected="settings that fit together", fix=place.look)
     if first["type"] == "missing":
-        fix = f"write {place.dotted(*spot.keys)} = ...; {place.look}"
-        return ConfigError(f"{place.at(*spot.keys)} is missing", expected=spot.facts.expected(), fix=fix)
+        fix = f"write {place.dotted(*field.keys)} = ...; {place.look}"
+        return ConfigError(f"{place.at(*field.keys)} is missing", expected=field.facts.expected(), fix=fix)
     return ConfigError(
-        f"{place.at(*spot.keys)} = {_quoted(first['input'])} is wrong: {said[:1].lower()}{said[1:]}{more}",
-        expected=spot.facts.expected(),
-        fix=f"{_example(spot, place)}; {place.look}",
+        f"{place.at(*field.keys)} = {_quoted(first['input'])} is wrong: {said[:1].lower()}{said[1:]}{more}",
+        expected=field.facts.expected(),
+        fix=f"{_example(field, place)}; {place.look}",
     )
 
 
-class _Spot(NamedTuple):
+class _FieldPlace(NamedTuple):
     """Where in a config an error is."""
 
     owner: type[StrictConfig]
@@ -128,7 +128,7 @@ class _Spot(NamedTuple):
         return describe_field(name, self.owner.model_fields[name])
 
 
-def _spot(config: type[StrictConfig], location: tuple[str | int, ...]) -> _Spot:
+def _field_place(config: type[StrictConfig], location: tuple[str | int, ...]) -> _FieldPlace:
     owner, inside, keys = config, config, list[str | int]()
     for key in location:
         if isinstance(key, int):
@@ -136,7 +136,7 @@ def _spot(config: type[StrictConfig], location: tuple[str | int, ...]) -> _Spot:
         elif key in inside.model_fields:  # anything else is the label that pydantic gives to a member of a union
             keys.append(key)
             owner, inside = inside, _nested(inside, key) or inside
-    return _Spot(owner, inside, tuple(keys))
+    return _FieldPlace(owner, inside, tuple(keys))
 
 
 def _nested(config: type[StrictConfig], key: str) -> type[StrictConfig] | None:
@@ -148,10 +148,10 @@ def _nested(config: type[StrictConfig], key: str) -> type[StrictConfig] | None:
     return None
 
 
-def _example(spot: _Spot, place: Place) -> str:
-    facts = spot.facts
+def _example(field: _FieldPlace, place: Place) -> str:
+    facts = field.facts
     if facts.default in ("none", REQUIRED):
-        return f"correct or remove {place.dotted(*spot.keys)}"
+        return f"correct or remove {place.dotted(*field.keys)}"
     return f"write e.g. {facts.name} = {facts.default}"
 
 

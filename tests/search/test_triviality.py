@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unmemorize.search.signs import Trivial, copy_share
+from unmemorize.search.triviality import Trivial, copy_share
 
 
 @pytest.mark.parametrize(
