@@ -111,7 +111,7 @@ class GateConfig(NeuronConfig):
 class GateUnlearning(NeuronUnlearning):
     """Learn a gate for every neuron on the forget set, under a penalty on open gates; what stays open is responsible.
 
-    minimize over the gates   l(M) + lambda * penalty,   lambda_t = lambda_0 * growth^t
+        minimize over the gates   l(M) + lambda * penalty,   lambda_t = lambda_0 * growth^t
 
     by Adam, one batch of the forget set per step. lambda_0 is where the penalty's pull on one gate equals the mean over
     gates of |dl/dg|, so that the scale of the loss does not matter. Equal scores are ordered by the mean of the gate

@@ -1,4 +1,4 @@
-"""Hard concrete (Chang et al. 2024, section 3.3, after Louizos et al. 2018): gates that learn to be really shut.
+"""Hard concrete (Chang et al. 2024, section 3.3, after Louizos et al. 2018): gates that can be exactly zero.
 
 A random gate, often exactly 0 or 1, multiplies every activation. With u uniform in (0, 1), temperature b, and the
 stretch (c, d) around [0, 1] (Louizos et al., equations 10 to 12):

@@ -1,4 +1,4 @@
-"""Integrated gradients, "knowledge neurons" (Dai et al. 2022, equations 1 and 2): who carries the next token.
+"""Integrated gradients, "knowledge neurons" (Dai et al. 2022, equations 1 and 2): attribute next tokens.
 
 Where token x_{i+1} of a suffix is predicted, let only the activation at that last position i be v instead of a, and
 p(v) = p(x_{i+1} | x_0 .. x_i). Then

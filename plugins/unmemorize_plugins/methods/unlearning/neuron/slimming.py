@@ -1,4 +1,4 @@
-"""Slimming (Chang et al. 2024, section 3.3, after Liu et al. 2017): shrink all neurons, and see which ones resist.
+"""Slimming (Chang et al. 2024, section 3.3, after Liu et al. 2017): learn to scale neurons down.
 
 A coefficient m_n in [0, 1] multiplies every activation, from 1 on:
 

@@ -1,4 +1,4 @@
-"""Zero-out (Chang et al. 2024, section 3.3): remove the neurons without which regurgitating fails most.
+"""Zero-out (Chang et al. 2024, section 3.3): remove the neurons that raise the loss most.
 
 attribution_n = L(M with a_n = 0) - L(M), L = mean over the sequences of M of their mean token cross-entropy.
 """

@@ -1,4 +1,4 @@
-"""BalancedSubnet (Sakarvadia et al. 2025, algorithm 2): learn which weights to remove from both sides of the question.
+"""BalancedSubnet (Sakarvadia et al. 2025, algorithm 2): learn which weights to remove from both losses.
 
 Scores s of the MLP weights are trained through a straight-through mask that removes the share with the smallest |s|:
 

@@ -1,4 +1,4 @@
-"""Durable (Zhang et al. 2022, "Neurotoxin", turned around): remove the weights that the forget set pulls hardest on.
+"""Durable (Zhang et al. 2022, "Neurotoxin", turned around): remove the weights with the largest gradients.
 
 g = sum over x in M of d l(x) / d w. Per matrix, the top share of |g| is set to zero.
 """
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Durable(WeightUnlearning):
     """Set to zero, in every MLP matrix, the weights with the largest gradient of the loss on the forget set.
 
-    The size of a gradient does not say whether removal helps or hurts; the choice is better than chance, but not by
-    far. Grid of Sakarvadia et al. 2025: ratio from 1e-5 to 0.05. Cost: one forward and backward pass over the forget
+    The size of a gradient does not tell whether removal raises or lowers the loss; the choice is a little better than
+    chance. Grid of Sakarvadia et al. 2025: ratio from 1e-5 to 0.05. Cost: one forward and backward pass over the forget
     set. Memory: 5 |P| + 8 n bytes (gradients and flags; a gradient and a ranking of the largest matrix, n weights) and
     the activations of one batch.
     """

@@ -1,4 +1,4 @@
-"""Greedy (Maini et al. 2023): remove one weight after another, each time the one that helps most.
+"""Greedy (Maini et al. 2023): remove one weight after another, each time the one with the largest gain.
 
 The objective is F = mean l(M) - mean l(R): a high loss on rows to forget, a low one on rows to retain. Removing the
 weight w changes it by dw = -w, so to first order by

@@ -23,7 +23,7 @@ class RandomWeightsConfig(StrictConfig):
 class RandomWeights(WeightRemoval):
     """Set the ratio of every MLP matrix to zero, uniformly at random under the cell's seed.
 
-    A method that is not better than this one does not know where memorization is. Cost: none. Memory: |P| + 9 n bytes,
+    A method that is not better than this one does not locate memorization. Cost: none. Memory: |P| + 9 n bytes,
     n = weights of the largest matrix.
     """
 

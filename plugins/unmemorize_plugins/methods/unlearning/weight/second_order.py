@@ -1,6 +1,6 @@
-"""Second order (Kurtic et al. 2022; Hassibi & Stork 1992): remove the weights that regurgitating can least do without.
+"""Second order (Kurtic et al. 2022; Hassibi & Stork 1992): remove the weights of highest saliency for the forget set.
 
-The optimal brain surgeon's saliency of a weight is the rise of l(M) when it is removed and all others make up for it:
+The optimal brain surgeon's saliency of a weight is the rise of l(M) when it is removed and all others compensate:
 
     saliency(w) = w^2 / (2 [F^-1]_ww),   F = damp * I + 1/N * sum over x in M of g_x g_x^T,   g_x = d l(x) / d w
 

@@ -4,7 +4,7 @@ Scores s of the MLP weights are trained through a straight-through mask that rem
 
     minimize over s   -mean l(M),   w = w0 * mask(s)
 
-so that what is kept is what is *not* needed to regurgitate. The final mask is multiplied in.
+so that what is kept is what is *not* needed for regurgitation. The final mask is multiplied in.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Subnet(WeightRemoval):
     """Learn the share of MLP weights whose removal raises the loss on the forget set most.
 
-    Nothing holds the rest of the model: a larger ratio or more epochs soon cost accuracy. Cost: `epochs` forward and
-    backward passes over the forget set, and one k-th value per matrix and step. Memory: (b + 8) |P| bytes, b to a
+    No term preserves the rest of the model: a larger ratio or more epochs soon cost accuracy. Cost: `epochs` forward
+    and backward passes over the forget set, and one k-th value per matrix and step. Memory: (b + 8) |P| bytes, b to a
     weight of the model (originals; scores, momentum), and the activations of one batch.
     """
 
