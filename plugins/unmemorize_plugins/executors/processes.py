@@ -41,5 +41,5 @@ class Processes(ExecutorFactory):
 def _prepare(threads: int) -> None:
     import torch
 
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # at Ctrl-C the run speaks, and its workers just end
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # at Ctrl-C the run reports, and its workers just end
     torch.set_num_threads(threads)
