@@ -74,6 +74,52 @@ def test_the_card_is_one(mitigation: Mitigation, tmp_path: Path) -> None:
     assert f"| extraction@4+8 | forget | 100.00 | {extraction.after:.2f} | 6 |" in card
 
 
+def test_the_card_claims_what_its_numbers_show(registry: Registry, tmp_path: Path) -> None:
+    def card(name: str, **settings: Any) -> str:
+        made = unmemorize.mitigate(
+            tiny_model("llama"), method="durable", ratio=0.3, retain=tiny_sequences(9, seed=6), prompt=4,
+            registry=registry, **settings,
+        )  # fmt: skip
+        made.save(tmp_path / name)
+        return (tmp_path / name / "README.md").read_text()
+
+    never_said = card("never", forget=[list(range(3, 15))] * 2 + [list(range(15, 27))])
+    assert "extraction@4+8 0.00 before and 0.00 after" in never_said
+    assert "- flag `base-not-memorized`: " in never_said
+    unmeasured = card("unmeasured", forget=own_words(tiny_model("llama")), metrics=["accuracy"])
+    assert "How much of it the model still regurgitates was not measured." in unmeasured
+    assert "no longer regurgitates" not in never_said + unmeasured
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
+def test_a_model_with_adapters_is_saved_merged_and_edited(registry: Registry, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    base = tiny_model("llama")
+    config = peft.LoraConfig(r=2, target_modules=["down_proj"], init_lora_weights=False)
+    model = peft.get_peft_model(base, config).eval()
+    words = own_words(model)
+    made = unmemorize.mitigate(
+        model, method="durable", ratio=0.3, forget=words, retain=tiny_sequences(9, seed=6), prompt=4, registry=registry
+    )
+    extraction = made.value("extraction", "forget")
+    assert extraction.before == 100  # what the adapted model says, not its base
+    assert own_words(model) == words  # it is as it was: a copy was merged and mitigated
+    made.save(tmp_path / "out")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in made.model.state_dict().items())
+    measured = unmemorize.mitigate(
+        again, method="durable", ratio=0.3, forget=words, retain=tiny_sequences(9, seed=6), prompt=4, registry=registry
+    )
+    assert measured.value("extraction", "forget").before == extraction.after
+
+
+def test_what_does_not_come_back_is_not_saved(mitigation: Mitigation, tmp_path: Path) -> None:
+    mitigation.model.save_pretrained = tiny_model("llama").save_pretrained  # the model without the edit
+    with pytest.raises(DataError, match=r"is not the one that was measured: .* has other values"):
+        mitigation.save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_overwritten(mitigation: Mitigation, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(DataError, match="exists already"):

@@ -26,10 +26,11 @@ def save(mitigation: Mitigation, folder: Path, tokenizer: Any, source: Mapping[s
         source: JSON-ready facts about where model and data are from; `model` names the base model.
 
     Raises:
-        DataError: the folder is not empty or cannot be written, or the method acts while decoding.
+        DataError: the folder is not empty or cannot be written, or does not give the same model back; or the method
+            acts while decoding.
     """
     from unmemorize.editing.edit_file import write_edits
-    from unmemorize.models.loading import quiet
+    from unmemorize.models.saving import save_model
 
     if mitigation.decoding:
         raise DataError(
@@ -38,10 +39,7 @@ def save(mitigation: Mitigation, folder: Path, tokenizer: Any, source: Mapping[s
             fix="model.generate(..., logits_processor=LogitsProcessorList(mitigation.decoding)) in your own program",
         )
     check_new(folder, "name another folder")
-    with quiet():
-        mitigation.model.save_pretrained(folder)
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
+    save_model(mitigation.model, folder, tokenizer)
     write_edits(mitigation.edits, folder / EDITS)
     report = build_report(mitigation, source)
     (folder / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
@@ -89,11 +87,11 @@ def card(report: Mapping[str, Any]) -> str:
     lines = [
         *head,
         "",
-        f"# {base}, mitigated with {name}",
+        f"# {base}, after {name}",
         "",
-        f"The method `{name}` ({method['distribution']} {method['version']}) was applied with unmemorize so that the "
-        f"model no longer regurgitates the sequences of a forget set. {report['edited']:,} of {report['parameters']:,} "
-        f"parameters ({share:.3%}) were changed, in {report['cost']['total_seconds']:.1f} s.",
+        f"The method `{name}` ({method['distribution']} {method['version']}) was applied with unmemorize against the "
+        f"regurgitation of a forget set. {report['edited']:,} of {report['parameters']:,} parameters ({share:.3%}) "
+        f"were changed, in {report['cost']['total_seconds']:.1f} s. {_measured(report['values'])}",
         "",
         "| metric | set | before | after | counted |",
         "|---|---|---:|---:|---:|",
@@ -121,8 +119,23 @@ def card(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _measured(values: list[dict[str, Any]]) -> str:
+    """Say what was measured on the forget set, and nothing beyond it."""
+    found = [
+        value for value in values if (value["kind"], value["set"], value["part"]) == ("memorization", "forget", "all")
+    ]
+    said = [
+        f"{value['metric']} {_number(value['before'])} before and {_number(value['after'])} after" for value in found
+    ]
+    if not said:
+        return "How much of it the model still regurgitates was not measured."
+    return f"Measured on the forget set: {'; '.join(said)}."
+
+
 def _flags(flags: list[str]) -> list[str]:
-    return [f"Flags: {', '.join(flags)}.", ""] if flags else []
+    from unmemorize.leaderboard.flags import meaning
+
+    return [*(f"- flag `{flag}`: {meaning(flag)}" for flag in flags), ""] if flags else []
 
 
 def _cell(value: object) -> str:

@@ -13,7 +13,7 @@ from unmemorize.execution.environment import environment
 from unmemorize.execution.surroundings import Surroundings
 from unmemorize.files.places import check_new
 from unmemorize.models.caller import plain_torch
-from unmemorize.models.loading import quiet
+from unmemorize.models.saving import save_model
 from unmemorize.registry.manager import Registry
 from unmemorize.suite.model import TestbedEntry, settings
 
@@ -56,11 +56,7 @@ def export_testbed(
 
 
 def _written(testbed: Testbed, about: dict[str, Any], folder: Path) -> Iterator[Path]:
-    (folder / MODEL).mkdir(parents=True, exist_ok=True)
-    with quiet():
-        testbed.model.save_pretrained(folder / MODEL)
-    if testbed.tokenizer is not None:
-        testbed.tokenizer.save_pretrained(folder / MODEL)
+    save_model(testbed.model, folder / MODEL, testbed.tokenizer)
     yield folder / MODEL
     for name, sequences in testbed.sets().items():
         path = folder / f"{name.replace(':', '-')}.jsonl"

@@ -14,6 +14,7 @@ from unmemorize.errors import DataError
 from unmemorize.files.digests import content_digest
 from unmemorize.files.error_reasons import reason_of
 from unmemorize.models.origins import Origin
+from unmemorize.models.saving import save_model
 from unmemorize.models.versions import unpacking
 
 _FORMAT = 1
@@ -66,8 +67,7 @@ def _unpack(file: Path, dtype: str, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="unpacking.", dir=folder.parent, ignore_cleanup_errors=True) as scratch:
             finished = Path(scratch) / "finished"
-            model.save_pretrained(finished)
-            tokenizer.save_pretrained(finished)
+            save_model(model, finished, tokenizer)
             _move(finished, folder)
     except OSError as error:
         raise DataError(
