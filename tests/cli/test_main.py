@@ -98,3 +98,34 @@ def test_plan_counts_what_is_done_and_what_is_not(unmemorize: Command, suite: Pa
     assert done.status == 0, done.stderr
     cells = [(cell["method"], cell["status"]) for cell in json.loads(done.stdout)]
     assert cells == [("base", "cached"), ("durable", "cached"), ("activations", "to_run")]
+
+
+LONG = "z" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "quick", "--results", LONG],
+        ["run", "quick", "--results", "/proc/nowhere"],
+        ["plan", LONG + ".toml"],
+        ["plan", "~nobody-is-called-that/suite.toml"],
+        ["show", LONG + ".toml"],
+        ["list", "--plugin", LONG + ".py"],
+        ["export", "quick", "--out", LONG],
+        ["export", "quick", "--testbed", "noise", "--out", "/proc/nowhere"],
+        ["new", "method", "mine", "--folder", LONG],
+        ["new", "method", "mine", "--folder", "/proc/nowhere"],
+        ["board", LONG],
+        ["board", "quick", "--output", LONG],
+        ["find", "model", "texts", "--out", LONG],
+        ["find", "model", "texts", "--out", "/proc/nowhere/found.jsonl"],
+        ["mitigate", "model", "--method", "durable", "--forget", "f", "--out", LONG],
+        ["mitigate", "model", "--method", "durable", "--forget", "f", "--out", "/proc/nowhere"],
+    ],
+    ids=lambda arguments: " ".join(arguments).replace(LONG, "LONG"),
+)
+def test_a_name_that_the_system_refuses_is_refused_before_any_work(unmemorize: Command, arguments: list[str]) -> None:
+    done = unmemorize(*arguments)
+    assert done.status == 2
+    assert [line.split(":")[0].strip() for line in done.stderr.splitlines()] == ["error", "expected", "fix"]

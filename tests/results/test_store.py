@@ -91,7 +91,17 @@ def test_foreign_lines_are_counted_and_the_rest_is_read(store, make_record):
 
 @pytest.mark.parametrize(
     "content",
-    ["{A}\n", "{A}", "\n{A}\n", "{A}\n\n{B}\n", "{A}\r\n{B}\r\n", "{A}\n{B}", "{A}\n{B} \n", " {A}\n"],
+    [
+        "{A}\n",
+        "{A}",
+        "\n{A}\n",
+        "{A}\n\n{B}\n",
+        "{A}\r\n{B}\r\n",
+        "{A}\n{B}",
+        "{A}\n{B} \n",
+        " {A}\n",
+        "\ufeff{A}\n{B}\n",
+    ],
 )
 def test_newlines_and_blanks_around_records_do_not_matter(store, make_record, content):
     lines = {key: json.dumps(to_row(make_record(key))) for key in "AB"}

@@ -88,6 +88,15 @@ def test_a_dict_means_what_the_file_means_and_is_not_written_to(registry: Regist
     )
 
 
+def test_a_byte_order_mark_is_no_part_of_a_suite(registry: Registry, written: Written, tmp_path: Path) -> None:
+    path = written("[method.cut]")
+    plain = load_suite(path, registry)
+    path.write_text("\ufeff" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert load_suite(path, registry) == plain
+    plugin = SimpleNamespace(register_suites=hookimpl(lambda: [path]))
+    assert registry.add(plugin).provides == {"suite": (plain.name,)}
+
+
 def test_headline_metrics_default_to_the_first_of_each_kind(registry: Registry, written: Written) -> None:
     suite = load_suite(written("[metric.surprise]"), registry)
     assert (suite.memorization, suite.utility) == ("extracted", "right")

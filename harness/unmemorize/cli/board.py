@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from unmemorize.cli.options import RESULTS, shared_options
+from unmemorize.cli.options import RESULTS, SystemPath, shared_options
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,7 +20,7 @@ _KINDS: Final = ("terminal", "markdown", "csv", "parquet", "latex", "html")
 @click.command("board")
 @click.argument("sources", metavar="[FOLDER|SUITE]...", nargs=-1)
 @click.option("--format", "kind", type=click.Choice(_KINDS), help="Form of the output [default: terminal].")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+@click.option("--output", type=SystemPath(dir_okay=False, path_type=Path), help="Write to this file.")
 @click.option("--all-configs", is_flag=True, help="Show every configuration, not only each method's best.")
 @shared_options(json="Print every row of the board as JSON.")
 def command(sources: tuple[str, ...], kind: str | None, output: Path | None, all_configs: bool, as_json: bool) -> None:
@@ -66,8 +66,9 @@ def _folders(sources: tuple[str, ...]) -> list[Path]:
 
 def _named(source: str) -> list[Path]:
     from unmemorize.errors import StoreError, nearest
+    from unmemorize.files.places import named
 
-    for place in (Path(source), RESULTS / source):
+    for place in (named(source, "FOLDER"), RESULTS / source):
         found = [place] if (place / "records.jsonl").exists() else _inside(place)
         if found:
             return found

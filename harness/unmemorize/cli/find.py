@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unmemorize.cli.options import interruptible, shared_options
+from unmemorize.cli.options import SystemPath, interruptible, shared_options
 
 if TYPE_CHECKING:
     from unmemorize.search.findings import Findings
@@ -27,7 +27,7 @@ _POSITIVE = click.IntRange(min=1)
 @click.option("--suffix", type=_POSITIVE, default=32, show_default=True, help="Tokens that must come back.")
 @click.option("--stride", type=_POSITIVE, default=16, show_default=True, help="Tokens from one window to the next.")
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), default="found.jsonl", show_default=True,
+    "--out", type=SystemPath(path_type=Path, dir_okay=False), default="found.jsonl", show_default=True,
     help="Where the found windows are written, as JSON lines.",
 )  # fmt: skip
 @click.option("--all/--no-trivial", "trivial", default=True, help="Write trivial windows too (marked), or not.")
@@ -95,7 +95,9 @@ def _search(model: str, texts: str, out: Path, options: dict[str, Any], *, quiet
 
 def _keep_strange_file(out: Path, state: Path, *, fresh: bool) -> None:
     from unmemorize.errors import DataError
+    from unmemorize.files.places import check_writable
 
+    check_writable(out.parent, "choose another place with --out")
     if out.exists() and not state.exists() and not fresh:
         raise DataError(
             f"{out} exists, and {state.name}, which would say that it is from a search, does not",

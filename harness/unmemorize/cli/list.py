@@ -58,7 +58,7 @@ def _summary(kind: str, value: Any) -> str:
     if kind == "suite":
         import tomllib
 
-        return str(tomllib.loads(Path(value).read_text(encoding="utf-8")).get("description", ""))
+        return str(tomllib.loads(Path(value).read_text(encoding="utf-8-sig")).get("description", ""))
     return first_sentence(value.__dict__.get("__doc__") or "")
 
 

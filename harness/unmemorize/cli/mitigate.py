@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from unmemorize.cli.options import interruptible, names, plugin_option, reading_options, shared_options
+from unmemorize.cli.options import SystemPath, interruptible, names, plugin_option, reading_options, shared_options
 
 if TYPE_CHECKING:
     from unmemorize.api import Mitigation
@@ -45,7 +45,7 @@ class Job(NamedTuple):
 @click.option("--retain", metavar="FILE", help="What is to be preserved; many methods need it. Also a corpus.")
 @click.option("--holdout", metavar="FILE|SHARE", help="Text on which utility is measured; by default the retain set.")
 @click.option("--general", metavar="FILE", help="General text as a hold-out of its own.")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="A new folder.")
+@click.option("--out", required=True, type=SystemPath(path_type=Path, file_okay=False), help="A new folder.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="A setting of the method: --set ratio=0.05."
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from unmemorize.cli.options import shared_options
+from unmemorize.cli.options import SystemPath, shared_options
 from unmemorize.scaffold import KINDS, STAGES, PackagePlan, write_package
 
 
@@ -22,7 +22,7 @@ from unmemorize.scaffold import KINDS, STAGES, PackagePlan, write_package
 )
 @click.option(
     "--folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=SystemPath(path_type=Path, file_okay=False),
     help="Where to write it; ./unmemorize-NAME by default.",
 )
 @shared_options(json="Print what was written as JSON.")

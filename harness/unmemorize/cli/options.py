@@ -77,11 +77,22 @@ class SuiteChoice:
         return RESULTS / suite.name if self.results is None else self.results
 
 
+class SystemPath(click.Path):
+    """A path that the system takes, whether or not anything is there: refused before any work starts."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; a name that is too long, or in nobody's home, is an error in three parts."""
+        from unmemorize.files.places import named
+
+        named(value, param.opts[0] if param else "the path")
+        return super().convert(value, param, ctx)
+
+
 plugin_option = click.option(
     "--plugin",
     "plugins",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=SystemPath(path_type=Path),
     metavar="FILE.py",
     help="A Python file that is a plugin; may be given several times.",
 )
@@ -112,7 +123,7 @@ _SUITE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     plugin_option,
     click.option(
         "--results",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=SystemPath(path_type=Path, file_okay=False),
         metavar="FOLDER",
         help=f"The results folder; ./{RESULTS}/SUITE by default.",
     ),

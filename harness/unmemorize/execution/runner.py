@@ -65,6 +65,8 @@ def run_suite(
     cells = plan(suite, registry)
     store = Store(folder)
     waiting = split(cells, store.done_keys()).to_run
+    if waiting:
+        store.check_writable()
     tracker = _Tracker(registry, store, len(waiting))
     groups = _groups(cells, waiting, store)
     if executor is None:

@@ -67,6 +67,15 @@ def check_new(folder: Path, fix: str) -> None:
     """
     if named(folder, "out").exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} exists already", expected="a new folder: nothing is overwritten", fix=fix)
+    check_writable(folder, fix)
+
+
+def check_writable(folder: Path, fix: str) -> None:
+    """Make a folder, if it is not there, and see that something can be written into it.
+
+    Raises:
+        DataError: it cannot.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"

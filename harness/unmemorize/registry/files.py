@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from unmemorize.errors import PluginError
+from unmemorize.files.places import named
 
 
 class FilePlugin(NamedTuple):
@@ -76,7 +77,7 @@ def read_plugin(path: str | Path) -> FilePlugin:
     Raises:
         PluginError: there is no such file, or it is not a Python file.
     """
-    place = Path(path).expanduser().resolve()
+    place = named(path, "--plugin").resolve()
     if place.suffix != ".py" or not place.is_file():
         problem = "is not a Python file" if place.exists() else "does not exist"
         raise PluginError(

@@ -237,7 +237,7 @@ def _suite_name(value: object, plugin: str) -> str:
             fix='return e.g. [Path(__file__).with_name("suite.toml")], and ship the file in the wheel',
         )
     try:
-        name = tomllib.loads(path.read_text(encoding="utf-8")).get("name")
+        name = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("name")
     except ValueError as error:
         raise PluginError(
             f"{plugin}: the suite file {path} cannot be read: {error}",

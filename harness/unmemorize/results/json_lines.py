@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Final, NamedTuple
 
 import polars as pl
@@ -22,6 +23,7 @@ class ParsedLines(NamedTuple):
 
 def read_lines(content: bytes) -> ParsedLines:
     """Parse lines of JSON; lines that are no record are counted and left out."""
+    content = content.removeprefix(codecs.BOM_UTF8)  # as some editors put it in front
     count, parsed = _untorn(content) or _line_by_line(content)
     complete = pl.all_horizontal(pl.col("schema_version", "key", "status", "method").is_not_null())
     frame = parsed.filter(complete)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import threading
 from pathlib import Path
 from typing import Final
@@ -52,6 +53,18 @@ class Store:
             if per_sequence is not None:
                 self._write_per_sequence(record.key, per_sequence)
             _append_line(self.path, line)
+        except OSError as problem:
+            raise _unusable(self.folder, "written", problem) from problem
+
+    def check_writable(self) -> None:
+        """Refuse a folder into which nothing can be written: better before the first cell than after it.
+
+        Raises:
+            StoreError: it is not a folder, or cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
         except OSError as problem:
             raise _unusable(self.folder, "written", problem) from problem
 

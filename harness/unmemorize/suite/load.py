@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unmemorize.errors import ConfigError, nearest
+from unmemorize.files.places import named
 from unmemorize.registry.manager import Registry
 from unmemorize.suite.build import (
     build_methods,
@@ -99,7 +100,7 @@ def _read(source: str | Path | Mapping[str, Any], registry: Registry) -> tuple[R
         return copy.deepcopy(dict(source)), None
     path = _path(source, registry)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8")), path
+        return tomllib.loads(path.read_text(encoding="utf-8-sig")), path
     except tomllib.TOMLDecodeError as error:
         raise syntax_error(path, error) from None
     except UnicodeDecodeError as error:
@@ -112,7 +113,7 @@ def _read(source: str | Path | Mapping[str, Any], registry: Registry) -> tuple[R
 
 def _path(source: str | Path, registry: Registry) -> Path:
     """Return the suite file that `source` means: registered names first, unless it is written as a path."""
-    text, path = str(source), Path(source).expanduser()
+    text, path = str(source), named(source, "the suite")
     written_as_path = isinstance(source, Path) or "/" in text or "\\" in text or text.endswith(".toml")
     if not written_as_path and (text in registry.names("suite") or not path.exists()):
         return registry.suite(text)
