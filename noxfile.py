@@ -16,11 +16,11 @@ TORCH = os.environ.get("TORCH")
 """A requirement that stands for torch in both sessions, say a build for CPUs: `torch==2.13.0`."""
 
 
-def tested(session: nox.Session, requirements: list[str], rooms: tuple[str, ...]) -> None:
-    """Install the checkout with exactly these requirements, say what came, and run the tests of some rooms."""
+def tested(session: nox.Session, requirements: list[str], folders: tuple[str, ...]) -> None:
+    """Install the checkout with exactly these requirements, say what came, and run the tests in some folders."""
     session.install("-e", ".[test]", *requirements)
     session.run("python", "-m", "pip", "list")
-    session.run("pytest", *(session.posargs or [f"tests/{room}" for room in rooms]))
+    session.run("pytest", *(session.posargs or [f"tests/{folder}" for folder in folders]))
 
 
 @nox.session

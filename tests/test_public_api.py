@@ -126,11 +126,6 @@ def test_types_in_public_signatures_are_public() -> None:
     assert not [(name, word) for name, word in shown if not word.startswith("_")]
 
 
-def test_no_class_name_occurs_twice_in_the_core() -> None:
-    names = Counter(cls.name for path in CORE.rglob("*.py") for cls in _classes(path))
-    assert not [name for name, times in names.items() if times > 1 and not name.startswith("_")]
-
-
 def _classes(path: Path) -> Iterator[ast.ClassDef]:
     yield from (node for node in _parsed(path).body if isinstance(node, ast.ClassDef))
 

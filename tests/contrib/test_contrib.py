@@ -83,12 +83,6 @@ def test_every_package_is_complete() -> None:
         assert list((package / "tests").glob("test_*.py"))
 
 
-def test_only_the_public_door_is_imported() -> None:
-    for path in CONTRIB.rglob("*.py"):
-        rooms = set(re.findall(r"^\s*(?:from|import) (unmemorize\.[\w.]+)", path.read_text(), re.MULTILINE))
-        assert rooms <= ({"unmemorize.testing"} if path.parent.name == "tests" else set()), path
-
-
 def test_nobody_knows_them() -> None:
     """Neither the core, nor the built-ins, nor a suite of theirs."""
     names = re.compile("|".join(rf"[\"'.]{name}\b" for name in METHODS))
