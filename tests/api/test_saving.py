@@ -102,7 +102,7 @@ def test_a_model_with_adapters_is_saved_merged_and_edited(registry: Registry, tm
         model, method="durable", ratio=0.3, forget=words, retain=tiny_sequences(9, seed=6), prompt=4, registry=registry
     )
     extraction = made.value("extraction", "forget")
-    assert extraction.before == 100  # what the adapted model says, not its base
+    assert extraction.before == 100  # what the adapted model generates, not its base
     assert own_words(model) == words  # it is as it was: a copy was merged and mitigated
     made.save(tmp_path / "out")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
