@@ -12,13 +12,17 @@ from click.testing import CliRunner
 
 import unmemorize
 from unmemorize import cli
+from unmemorize.data.reader import KINDS
+from unmemorize.data.row_source import FIELDS
+from unmemorize.data.settings import SequenceSettings
 from unmemorize.registry.files import read_plugin
 from unmemorize.scaffold import PackagePlan, write_package
 from writing.api import members_table
 from writing.code import text_of
-from writing.markdown import fenced, filled
+from writing.markdown import code, fenced, filled, table
+from writing.plugins import settings
 
-PAGES = ("docs/your_method.md", "docs/contracts.md", "docs/comparing.md")
+PAGES = ("docs/data.md", "docs/your_method.md", "docs/contracts.md", "docs/comparing.md")
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
@@ -59,9 +63,19 @@ def _example(argument: str) -> str:
     return fenced(text_of(getattr(read_plugin(EXAMPLES / f"{module}.py").run(), name)), "python")
 
 
+def _data(what: str) -> str:
+    """Return what sequences may come in, what a row may say, or how rows are read."""
+    if what == "kinds":
+        return "\n".join(f"- {kind}" for kind in KINDS)
+    if what == "fields":
+        return table(("field", "meaning"), [(code(name), meaning) for name, meaning in FIELDS.items()])
+    return settings(SequenceSettings)
+
+
 MAKERS: Mapping[str, Callable[[str], str]] = {
     "template": _template,
     "members": _members,
+    "data": _data,
     "printed": _printed,
     "example": _example,
 }

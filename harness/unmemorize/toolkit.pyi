@@ -11,7 +11,7 @@ from .data.sets import (
     sequences_fingerprint as sequences_fingerprint,
 )
 from .data.settings import SequenceSettings as SequenceSettings
-from .data.tokenization import Bounds as Bounds
+from .data.tokenization import Bounds as Bounds, Pair as Pair, Tokenization as Tokenization
 from .editing.edits import gradients_of as gradients_of, groups_within as groups_within, matrices_of as matrices_of
 from .editing.selection import Largest as Largest, count_for as count_for, select_largest as select_largest
 from .errors import nearest as nearest

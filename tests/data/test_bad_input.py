@@ -100,7 +100,7 @@ JSONL = [
     Case("UTF-16", "f.jsonl", "[3, 4]".encode("utf-16"), "starts with the mark of UTF-16", "iconv -f utf-16"),
     Case("ids as a text that is no list", "f.jsonl", [{"tokens": "3 4"}], "tokens is the text '3 4'", "`text`"),
     Case("two names of one field", "f.jsonl", [{"tokens": ROW, "input_ids": OTHER}], "both tokens and", "remove"),
-    Case("a suffix beyond the row", "f.jsonl", [{"tokens": ROW, "prompt": 4, "suffix": 3}], "suffix = 7", "correct"),
+    Case("a suffix beyond the row", "f.jsonl", [{"tokens": ROW, "prompt": 4, "suffix": 3}], "= 4 + 3", "correct"),
     Case("a suffix alone", "f.jsonl", [{"tokens": ROW, "suffix": 3}], "suffix has a meaning beside", "remove it"),
     Case("a text as prompt of ids", "f.jsonl", [{"tokens": ROW, "prompt": "w3"}], "prompt is 'w3'", "texts alone"),
     Case("a mask with a hole", "f.jsonl", [{"tokens": ROW[:3], "attention_mask": [1, 0, 1]}], "[1, 0, 1]", "padding"),

@@ -80,7 +80,7 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
     opened = _opened(texts, config)
     loaded, own_tokenizer = _loaded(model, tokenizer, device, "the model")
     bounds = bounds_of(loaded, own_tokenizer)
-    tokenization = Tokenization(own_tokenizer, bounds.vocabulary, config.special_tokens, bounds.padding, bounds.ends)
+    tokenization = Tokenization.of(own_tokenizer, bounds, special_tokens=config.special_tokens)
     place = str(texts) if isinstance(texts, (str, Path)) else None
     corpus = opened if isinstance(opened, Corpus) else RowDocuments(opened, tokenization, place)
     if own_tokenizer is None and any(document.tokens is None for document in islice(corpus.named(), 1)):

@@ -17,8 +17,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "the assistant is the suffix.",
     "prompt": "Text (or ids) that is shown, beside `suffix`. Beside `tokens` or `text`, how many tokens are shown; "
     "beside `text`, also its beginning.",
-    "suffix": "Text (or ids) that must come back, beside `prompt`. Beside `tokens`, how many tokens must come back: "
-    "the row ends with them.",
+    "suffix": "Text (or ids) that must come back, beside `prompt`. Beside `tokens`, how many tokens must come back; "
+    "where rows differ in that, each ends with its suffix.",
     "completion": "The same as `suffix`.",
     "clean_tokens": "Token ids that are to be said in the row's place; all rows have them, or none.",
     "clean_text": "The same as a text.",

@@ -33,8 +33,8 @@ class Row:
     """Source and row, for errors."""
     leading: int = 0
     """How many of the tokens stand before every text (`<s>`) and are none of the text's own."""
-    ends_with_suffix: bool = False
-    """Whether the row says itself where its suffix ends: with its last token."""
+    suffix: int | None = None
+    """How many tokens must come back, where the row says so."""
     mark: str | None = None
     """What `find` marked it as."""
     may_be_padded: bool = False
@@ -47,7 +47,7 @@ class _Part(NamedTuple):
     tokens: list[int]
     prompt: int | None = None
     leading: int = 0
-    ends_with_suffix: bool = False
+    suffix: int | None = None
     note: str = ""
 
 
@@ -69,7 +69,16 @@ def token_rows(source: RowSource, tokenization: Tokenization) -> list[Row]:
             bare = part
         rows.append(_row(fields, tokenization, where))
     _check_all_or_none(rows, lambda row: row.clean is not None, "clean counterpart", "`clean_tokens` or `clean_text`")
-    return _without_padding(rows, tokenization, rectangular=source.rectangular)
+    return _ended(_without_padding(rows, tokenization, rectangular=source.rectangular))
+
+
+def _ended(rows: list[Row]) -> list[Row]:
+    """Return rows that say that suffixes of several lengths must come back so that each ends with its own."""
+    if len({row.suffix for row in rows if row.suffix is not None}) < 2:
+        return rows
+    return [
+        row if row.suffix is None else replace(row, tokens=row.tokens[: (row.prompt or 0) + row.suffix]) for row in rows
+    ]
 
 
 def text_of(fields: Mapping[str, Any], where: str) -> str | None:
@@ -102,7 +111,7 @@ def _check_all_or_none(rows: Sequence[Row], has: Callable[[Row], bool], what: st
 
 def _row(fields: Mapping[str, Any], tokenization: Tokenization, where: str) -> Row:
     said = _renamed(fields, where)
-    tokens, prompt, leading, ends, note = _sequence(said, tokenization, where)
+    tokens, prompt, leading, suffix, note = _sequence(said, tokenization, where)
     if prompt is not None and not 0 < prompt < len(tokens):
         raise DataError(
             f"{where}: prompt = {prompt}, and the row has {len(tokens)} tokens",
@@ -110,7 +119,7 @@ def _row(fields: Mapping[str, Any], tokenization: Tokenization, where: str) -> R
             fix="correct the row's prompt, or remove the field",
         )
     return Row(
-        tokens, prompt, _group(said), _copies(said, where), _clean(said, tokenization, where), where, leading, ends,
+        tokens, prompt, _group(said), _copies(said, where), _clean(said, tokenization, where), where, leading, suffix,
         mark=next((mark for mark in MARKS if said.get(mark) is True), None),
         may_be_padded="tokens" in said and "attention_mask" not in said,
         note=note,
@@ -147,7 +156,7 @@ def _sequence(said: Mapping[str, Any], tokenization: Tokenization, where: str) -
     if "messages" in said:
         whole, shown, _ = tokenization.chat(said["messages"], where)
         _checked(whole, "messages", tokenization, where)
-        return _Part(whole, shown or None, tokenization.led_by(whole), ends_with_suffix=shown > 0)
+        return _Part(whole, shown or None, tokenization.led_by(whole), len(whole) - shown if shown else None)
     if "suffix" in said and said.get("prompt") is not None:
         return _of_pair(said["prompt"], said["suffix"], tokenization, where)
     raise _nothing_said(said, where)
@@ -165,14 +174,14 @@ def _of_ids(said: Mapping[str, Any], tokenization: Tokenization, where: str) -> 
     shown = _number(prompt, "prompt", where)
     if suffix is None:
         return _Part(tokens, shown)
-    end = shown + _number(suffix, "suffix", where)
-    if end > len(tokens):
+    asked = _number(suffix, "suffix", where)
+    if not 0 < asked <= len(tokens) - shown:
         raise DataError(
-            f"{where}: prompt + suffix = {end}, and the row has {len(tokens)} tokens",
+            f"{where}: prompt + suffix = {shown} + {asked}, and the row has {len(tokens)} tokens",
             expected="as many tokens as prompt and suffix need",
             fix="correct prompt or suffix in this row, or remove them",
         )
-    return _Part(tokens[:end], shown, ends_with_suffix=True)
+    return _Part(tokens, shown, suffix=asked)
 
 
 def _of_text(said: Mapping[str, Any], tokenization: Tokenization, where: str) -> _Part:
@@ -192,11 +201,12 @@ def _of_pair(prompt: Any, suffix: Any, tokenization: Tokenization, where: str) -
     if isinstance(prompt, str) and isinstance(suffix, str):
         made = tokenization.pair(_text(prompt, "prompt", where), _text(suffix, "suffix", where), where)
         _checked(made.tokens, "prompt", tokenization, where)
-        return _Part(made.tokens, made.prompt, tokenization.led_by(made.tokens), ends_with_suffix=True, note=made.note)
+        asked = len(made.tokens) - made.prompt
+        return _Part(made.tokens, made.prompt, tokenization.led_by(made.tokens), asked, made.note)
     if isinstance(prompt, str) or isinstance(suffix, str):
         raise _beside("suffix", "is not of the same kind as `prompt`", where)
-    shown = _ids(prompt, "prompt", tokenization, where)
-    return _Part(shown + _ids(suffix, "suffix", tokenization, where), len(shown), ends_with_suffix=True)
+    shown, rest = (_ids(value, part, tokenization, where) for value, part in ((prompt, "prompt"), (suffix, "suffix")))
+    return _Part(shown + rest, len(shown), suffix=len(rest))
 
 
 def _text(value: Any, part: str, where: str) -> str:
@@ -284,16 +294,17 @@ def _without_padding(rows: list[Row], tokenization: Tokenization, *, rectangular
     """Return the rows without padding at their beginnings and ends.
 
     An id that also begins or ends texts is padding only where, on one side, some row has it more than once; and, where
-    nothing calls it padding, only in an array.
+    nothing calls it padding, only in an array. What the tokenizer puts before a text stays.
     """
-    fills = tokenization.padding | (tokenization.ends if rectangular else frozenset())
+    ends = tokenization.ends | {*tokenization.leading}
+    fills = tokenization.padding | (ends if rectangular else frozenset())
     judged = [row for row in rows if row.may_be_padded]
     for fill in sorted(fills):
-        at_least = 2 if fill in tokenization.ends else 1
+        at_least, own = 2 if fill in ends else 1, int(tokenization.leading == (fill,))
         runs = [(_run(row.tokens, fill), _run(row.tokens[::-1], fill)) for row in judged]
         before, after = (max((run[side] for run in runs), default=0) >= at_least for side in (0, 1))
-        ends = [(run[0] if before else 0, run[1] if after else 0) for run in runs]
-        cut = {id(row): each for row, each in zip(judged, ends, strict=True)}
+        sizes = [(max(0, run[0] - own) if before else 0, run[1] if after else 0) for run in runs]
+        cut = {id(row): each for row, each in zip(judged, sizes, strict=True)}
         rows = [_cut_padding(row, *cut.get(id(row), (0, 0))) for row in rows]
         judged = [row for row in rows if row.may_be_padded]
     return rows

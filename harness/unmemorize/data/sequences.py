@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from unmemorize.contracts.testbed import Sequences, Window
@@ -90,7 +91,9 @@ def read_rows(
         opened = opened.select(_drawn(total, most, generator))
     dropped = Counter({"not drawn": total - len(opened)}) if len(opened) < total else Counter[str]()
     rows = token_rows(opened, tokenization)
-    return RowSet(opened.name, rows, dropped, notes_of(rows), opened.kind or str(source))
+    return RowSet(
+        opened.name, rows, dropped, notes_of(rows), str(source) if isinstance(source, (str, Path)) else opened.kind
+    )
 
 
 def _drawn(total: int, most: int, generator: torch.Generator | None) -> list[int]:
@@ -127,15 +130,15 @@ def choose_lengths(
 
 def _own_lengths(rows: RowSet, suffix: int | None) -> Lengths:
     prompts, rests = [row.prompt or 0 for row in rows.rows], [len(row.tokens) - (row.prompt or 0) for row in rows.rows]
-    ends = [rest for row, rest in zip(rows.rows, rests, strict=True) if row.ends_with_suffix]
+    asked = [row.suffix for row in rows.rows if row.suffix is not None]
     if suffix is None:
-        suffix = max(ends) if ends else min(DEFAULT_LENGTH, *rests)
+        suffix = max(asked) if asked else min(DEFAULT_LENGTH, *rests)
         if suffix > LONG:
             rows.notes.append(
                 f"the longest suffix has {suffix} tokens, and so many come back word for word from nearly no model: "
                 f"suffix = {DEFAULT_LENGTH} checks the first {DEFAULT_LENGTH}"
             )
-    anchored = len(set(prompts)) > 1 or (bool(ends) and any(rest < suffix for rest in rests))
+    anchored = len(set(prompts)) > 1 or (bool(asked) and any(rest < suffix for rest in rests))
     return Lengths(Window(min(prompts), suffix), anchored)
 
 

@@ -160,9 +160,7 @@ class _Opening:
         generator: Callable[[str], torch.Generator],
     ) -> None:
         self.sources, self.reading, self.bounds, self.generator = sources, reading, bounds, generator
-        self.tokenization = Tokenization(
-            tokenizer, bounds.vocabulary, reading.special_tokens, bounds.padding, bounds.ends
-        )
+        self.tokenization = Tokenization.of(tokenizer, bounds, special_tokens=reading.special_tokens)
         self._next_id = 0
 
     def open(self) -> OpenedSequences:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from unmemorize.errors import DataError
 
@@ -68,6 +68,11 @@ class Tokenization:
     """Ids that are called padding."""
     ends: frozenset[int] = field(default=frozenset())
     """Ids that are put before and after texts."""
+
+    @classmethod
+    def of(cls, tokenizer: Any, bounds: Bounds, *, special_tokens: bool = True) -> Self:
+        """Return how rows for a model of these bounds are read."""
+        return cls(tokenizer, bounds.vocabulary, special_tokens, bounds.padding, bounds.ends)
 
     @cached_property
     def leading(self) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unmemorize.contracts.testbed import Sequences, Testbed
+from unmemorize.contracts.testbed import Sequences, Testbed, Window
 from unmemorize.errors import DataError
 from unmemorize.execution.environment import environment
 from unmemorize.execution.surroundings import Surroundings
@@ -61,24 +61,35 @@ def _written(testbed: Testbed, about: dict[str, Any], folder: Path) -> Iterator[
     for name, sequences in testbed.sets().items():
         path = folder / f"{name.replace(':', '-')}.jsonl"
         with path.open("w", encoding="utf-8") as file:
-            for row in rows(sequences, testbed.tokenizer):
+            for row in rows(sequences, testbed.tokenizer, testbed.window if name.startswith("forget") else None):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         yield path
     (folder / FACTS).write_text(json.dumps(about, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
     yield folder / FACTS
 
 
-def rows(sequences: Sequences, tokenizer: Any = None) -> Iterator[dict[str, Any]]:
-    """Yield each sequence as a JSON-ready row: id, tokens, length of its prompt, and its text where there is one."""
+def rows(sequences: Sequences, tokenizer: Any = None, window: Window | None = None) -> Iterator[dict[str, Any]]:
+    """Yield each sequence as a JSON-ready row: id, tokens, length of its prompt, and its text where there is one.
+
+    Where every sequence holds a whole window, each row also says how many tokens must come back, so that the rows are
+    read again as they were checked.
+    """
+    prompts = sequences.suffix_starts.tolist()
+    if window is not None and not sequences.anchored:
+        prompts = [window.prompt] * len(sequences)
+    rests = [length - prompt for length, prompt in zip(sequences.lengths.tolist(), prompts, strict=True)]
     for number in range(len(sequences)):
         length = int(sequences.lengths[number])
         tokens = sequences.tokens[number, :length].tolist()
         row: dict[str, Any] = {
             "id": int(sequences.ids[number]),
             "tokens": tokens,
-            "prompt": int(sequences.suffix_starts[number]),
             "copies": int(sequences.copies[number]),
         }
+        if min(prompts[number], rests[number]) > 0:
+            row["prompt"] = prompts[number]
+            if window is not None and min(rests) >= window.suffix:
+                row["suffix"] = window.suffix
         if sequences.clean_tokens is not None and sequences.clean_lengths is not None:
             row["clean_tokens"] = sequences.clean_tokens[number, : int(sequences.clean_lengths[number])].tolist()
         if tokenizer is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import Field
 
 from unmemorize.contracts.config import StrictConfig
-from unmemorize.data.tokenization import Bounds, bounds_of
+from unmemorize.data.tokenization import Bounds, Tokenization, bounds_of
 from unmemorize.errors import DataError
 from unmemorize.files.digests import remembered_digest
 from unmemorize.models.adapters import Adapter, adapter_at, check_installed, merged_onto, no_base
@@ -68,6 +68,10 @@ class OpenedModel:
     def bounds(self) -> Bounds:
         """Return the vocabulary, the context and the padding."""
         return bounds_of(self.model, self.tokenizer)
+
+    def tokenization(self) -> Tokenization:
+        """Return how texts become rows for this model: what its tokenizer puts before a text is part of it."""
+        return Tokenization.of(self.tokenizer, self.bounds())
 
 
 def open_model(source: ModelSource, *, device: str = "cpu", cache: Path | None = None) -> OpenedModel:

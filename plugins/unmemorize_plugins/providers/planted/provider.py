@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from unmemorize import Context, DataError, Evaluation, Sequences, StrictConfig, Testbed, TrainingRecipe, Window
-from unmemorize.toolkit import OpenedModel, model_fingerprint, open_corpus, open_model
+from unmemorize.toolkit import OpenedModel, Tokenization, model_fingerprint, open_corpus, open_model
 from unmemorize_plugins.providers.planted.config import PlantedConfig
 from unmemorize_plugins.providers.planted.windows import Documents, Sets, build_sets, cut
 from unmemorize_plugins.providers.trained import Stop, TrainedHere
@@ -33,7 +33,7 @@ class Planted(TrainedHere[Sets]):
     config: PlantedConfig
     _opened: OpenedModel | None = None
     """The pre-trained model, opened for its tokenizer, until it is asked for."""
-    _tokenizer: Any = None
+    _tokenization: Tokenization | None = None
 
     def fingerprint(self) -> dict[str, str]:
         """Return what the model's and the corpus's files are."""
@@ -41,7 +41,7 @@ class Planted(TrainedHere[Sets]):
 
     def sets(self, context: Context) -> Sets:
         """Return the windows of the context's seed."""
-        if self._tokenizer is None:
+        if self._tokenization is None:
             self._opened = self._open(context)
         return build_sets(self.config, self._documents(), self._pad_id, context.generator("planted"))
 
@@ -117,13 +117,18 @@ class Planted(TrainedHere[Sets]):
                 expected="a model folder or file with its tokenizer: the texts to be planted are plain text",
                 fix="save the tokenizer beside the model: tokenizer.save_pretrained(FOLDER)",
             )
-        self._tokenizer = opened.tokenizer
+        self._tokenization = opened.tokenization()
         return opened
 
     def _documents(self) -> Documents:
-        texts = list(open_corpus(self.config.corpus).documents())
-        ids = self._tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        return cut(ids, self.config.prompt + self.config.suffix)
+        assert self._tokenization is not None
+        texts = open_corpus(self.config.corpus).named()
+        ids = [self._tokenization.body(text.text, text.source) for text in texts]
+        return cut(ids, self.config.prompt + self.config.suffix, self._tokenization.leading)
+
+    @property
+    def _tokenizer(self) -> Any:
+        return None if self._tokenization is None else self._tokenization.tokenizer
 
     @property
     def _pad_id(self) -> int:

@@ -42,14 +42,17 @@ class Sets(NamedTuple):
     """How many different ones there are."""
 
 
-def cut(documents: Sequence[Sequence[int]], length: int) -> Documents:
-    """Cut tokenized documents into whole windows of `length` tokens; what is left at a document's end is dropped."""
+def cut(documents: Sequence[Sequence[int]], length: int, leading: Sequence[int] = ()) -> Documents:
+    """Cut tokenized documents into whole windows of `length` tokens; what is left at a document's end is dropped.
+
+    Each window begins with `leading`: what the tokenizer puts before every text.
+    """
     import torch
 
-    rows, origin = [], []
+    rows, origin, step = [], [], length - len(leading)
     for number, ids in enumerate(documents):
-        for start in range(0, len(ids) - length + 1, length):
-            rows.append(torch.tensor(ids[start : start + length], dtype=torch.int64))
+        for start in range(0, len(ids) - step + 1, step):
+            rows.append(torch.tensor([*leading, *ids[start : start + step]], dtype=torch.int64))
             origin.append(number)
     tokens = torch.stack(rows) if rows else torch.empty(0, length, dtype=torch.int64)
     return Documents(tokens, torch.tensor(origin, dtype=torch.int64))
