@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from naive import activations_at, outgoing, rows_of, top_by_sort
@@ -52,20 +50,6 @@ def test_global_scope_takes_the_share_over_all_layers(testbed: Testbed) -> None:
     seen = [[bool((outgoing(testbed, layer, n) == 0).all()) for n in range(scores.shape[1])] for layer in range(2)]
     assert seen == removed.tolist()
     assert context.report.notes["selected_neurons"] == int(removed.sum())
-
-
-def test_batches_do_not_change_the_attribution(testbed: Testbed) -> None:
-    alone = Activations(batch_size=1).attribute(testbed, Context())
-    together = Activations(batch_size=6).attribute(testbed, Context())
-    assert torch.allclose(alone, together, rtol=1e-4)
-
-
-def test_bfloat16_weights_are_summed_in_float32(testbed: Testbed) -> None:
-    exact = Activations().attribute(testbed, Context())
-    half = dataclasses.replace(testbed, model=testbed.model.to(torch.bfloat16))
-    scores = Activations().attribute(half, Context())
-    assert scores.dtype == torch.float32
-    assert torch.allclose(scores, exact, rtol=0.1, atol=0.02)
 
 
 def test_an_attribution_is_shared_over_ratios_and_charged_to_each(testbed: Testbed) -> None:

@@ -233,11 +233,3 @@ def test_planted_noise_is_regurgitated_less_than_after_plain_training(testbed: T
         of_plain, of_dropped = (sequence_losses(model, noise).mean() for model, _ in (plain, dropped))
         assert of_dropped > of_plain + 0.1
         assert sequence_losses(dropped[0], data.select(range(60))).mean() < 0.8
-
-
-def test_it_asks_for_a_layout_and_for_training(testbed: Testbed) -> None:
-    assert "does not train from scratch" in str(ExampleTiedDropout().supports(testbed))
-    testbed.trainable = True
-    assert ExampleTiedDropout().supports(testbed) is None
-    testbed.mlps = ()
-    assert "no layout is registered" in str(ExampleTiedDropout().supports(testbed))

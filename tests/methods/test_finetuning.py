@@ -51,11 +51,6 @@ def test_one_step_is_one_step_of_descent_on_every_row_of_its_sets(
 
 
 @each_method
-def test_it_is_shown_its_sets_only(with_clean: Testbed, method: type[FineTuning]) -> None:
-    method(epochs=1).apply(with_clean.shown_to(method.name, method.needs), Context())
-
-
-@each_method
 def test_a_testbed_without_one_of_its_sets_is_skipped_with_the_reason(
     with_clean: Testbed, method: type[FineTuning]
 ) -> None:

@@ -7,13 +7,11 @@ import math
 import pytest
 import torch
 from naive import down_module, row_loss, rows_of
-from neurons import Harm, close, copy_of, correlation, extracted, left_untouched, overlap
+from neurons import close
 from torch import Tensor
 
-from unmemorize import Context, DivergedError, Testbed
-from unmemorize.errors import DeadlineExceeded, SelectionError
+from unmemorize import Context, Testbed
 from unmemorize_plugins.methods.unlearning.neuron.hard_concrete import HardConcrete
-from unmemorize_plugins.methods.unlearning.neuron.random_neurons import RandomNeurons
 
 
 def gated_loss(testbed: Testbed, gates: Tensor) -> Tensor:
@@ -64,74 +62,3 @@ def test_gates_are_often_exactly_shut_and_as_often_as_they_say() -> None:
     assert float(gates.min()) == 0
     assert float(gates.max()) <= 1
     assert float((gates > 0).float().mean()) == pytest.approx(float(method.openness(parameter)[0, 0]), abs=0.01)
-
-
-def test_it_stops_once_enough_gates_have_shut(planted: Testbed) -> None:
-    context = Context()
-    scores = HardConcrete(sparsity=0.8).attribute(planted, context)
-    assert float((scores < 0.5).float().mean()) >= 0.8
-    assert context.report.notes["steps"] < 200
-
-
-@pytest.mark.parametrize("ratio", [0.01, 0.05, 0.1, 0.2])
-def test_gates_separate_so_that_no_tie_decides(planted: Testbed, ratio: float) -> None:
-    context = Context()
-    HardConcrete(ratio=ratio).apply(planted, context)
-    assert "tie-broken" not in context.report.flags
-
-
-def test_neurons_of_the_memorized_rows_are_others_than_those_of_regular_rows(planted: Testbed) -> None:
-    harm = Harm(planted, ratio=0.2)
-    of_memorized = harm.of(HardConcrete)
-    of_regular = harm.of(HardConcrete, shown=planted.retain)
-    assert overlap(of_memorized.removed, of_regular.removed) < 0.3
-    assert of_memorized.forget_loss > 1.5 * of_regular.forget_loss
-
-
-def test_removing_them_harms_the_memorized_rows_more_than_removing_random_ones(planted: Testbed) -> None:
-    harm = Harm(planted, ratio=0.2)
-    draws = [harm.of(RandomNeurons, seed=seed).forget_loss for seed in range(5)]
-    assert harm.of(HardConcrete).forget_loss > 3 * sum(draws) / len(draws)
-
-
-def test_removing_them_lowers_extraction_more_than_removing_random_ones(planted: Testbed) -> None:
-    left = []
-    for method, seed in [(HardConcrete, 0), *[(RandomNeurons, seed) for seed in range(3)]]:
-        testbed = copy_of(planted)
-        method(ratio=0.3).apply(testbed, Context(seed=seed))
-        left.append(extracted(testbed))
-    assert left[0] < sum(left[1:]) / 3 - 2
-
-
-def test_the_model_is_left_as_it_was(testbed: Testbed) -> None:
-    with left_untouched(testbed):
-        HardConcrete(max_steps=5).attribute(testbed, Context())
-    with left_untouched(testbed), pytest.raises(DeadlineExceeded):
-        HardConcrete().attribute(testbed, Context(deadline=0.0))
-
-
-def test_the_seed_decides_the_draws(testbed: Testbed) -> None:
-    first, again = (HardConcrete(max_steps=5).attribute(testbed, Context(seed=3)) for _ in range(2))
-    other = HardConcrete(max_steps=5).attribute(testbed, Context(seed=4))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
-def test_bfloat16_gives_float32_scores_near_the_exact_ones(testbed: Testbed) -> None:
-    exact = HardConcrete(max_steps=8).attribute(testbed, Context())
-    testbed.model.to(torch.bfloat16)
-    scores = HardConcrete(max_steps=8).attribute(testbed, Context())
-    assert scores.dtype == torch.float32
-    assert torch.isfinite(scores).all()
-    assert correlation(scores, exact) > 0.9
-
-
-def test_divergence_is_an_error_with_a_reason(testbed: Testbed) -> None:
-    testbed.model.get_input_embeddings().weight.data[:] = torch.inf
-    with pytest.raises(DivergedError, match="hard_concrete diverged"):
-        HardConcrete().apply(testbed, Context())
-
-
-def test_a_ratio_too_small_is_an_error_and_not_a_no_op(testbed: Testbed) -> None:
-    with pytest.raises(SelectionError, match="selects 0 of"):
-        HardConcrete(ratio=0.001, max_steps=5).apply(testbed, Context())

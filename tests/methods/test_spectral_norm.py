@@ -178,11 +178,3 @@ def test_it_keeps_the_deadline_and_says_when_it_diverges(testbed: Testbed) -> No
     wild = TrainingRecipe(epochs=30, learning_rate=1e20)
     with pytest.raises(DivergedError):
         train(testbed.model, testbed.retain, wild, Context(), regularizer=SpectralNorm(), mlps=testbed.mlps)
-
-
-def test_it_asks_for_a_layout_and_for_training(testbed: Testbed) -> None:
-    assert "does not train from scratch" in str(SpectralNorm().supports(testbed))
-    testbed.trainable = True
-    assert SpectralNorm().supports(testbed) is None
-    testbed.mlps = ()
-    assert "no layout is registered" in str(SpectralNorm().supports(testbed))
