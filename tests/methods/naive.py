@@ -68,6 +68,13 @@ def top_by_sort(scores: Tensor, count: int) -> Tensor:
     return mask.view(scores.shape)
 
 
+def takes_top(mask: Tensor, scores: Tensor, ratio: float, within: float = 1e-3) -> bool:
+    """Whether the mask is that of a share of the largest; scores that rounding orders may stand on either side."""
+    scores = scores.detach()
+    margin = within * float(scores.abs().max())
+    return int(mask.sum()) == int(ratio * mask.numel()) and bool(scores[mask].min() >= scores[~mask].max() - margin)
+
+
 def changed(testbed: Testbed, act: Callable[[], None]) -> dict[str, Tensor]:
     """The mask of what `act` changed in every parameter, by name."""
     before = {name: p.detach().clone() for name, p in testbed.model.named_parameters()}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from naive import outgoing, row_loss, rows_of, top_by_sort
+from naive import outgoing, row_loss, rows_of
 from torch import Tensor
 
 from unmemorize import Context, NeuronUnlearning, Sequences, Testbed
@@ -48,10 +48,6 @@ def removed(testbed: Testbed) -> list[list[bool]]:
     """Which neurons have no outgoing weights left, layer by layer."""
     neurons = range(testbed.mlps[0].neurons)
     return [[bool((outgoing(testbed, layer, n) == 0).all()) for n in neurons] for layer in range(len(testbed.mlps))]
-
-
-def top_of_each_layer(scores: Tensor, ratio: float) -> list[list[bool]]:
-    return [top_by_sort(row, int(ratio * len(row))).tolist() for row in scores]
 
 
 def overlap(one: list[list[bool]], other: list[list[bool]]) -> float:

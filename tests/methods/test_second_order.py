@@ -77,7 +77,7 @@ def test_less_memory_means_more_passes_and_the_same_scores(testbed: Testbed) -> 
         len(matrices),
     ]
     scores = roomy.score(testbed, Context())
-    assert all(torch.equal(score, scores[name]) for name, score in tightest.score(testbed, Context()).items())
+    assert all(torch.allclose(score, scores[name]) for name, score in tightest.score(testbed, Context()).items())
 
 
 def test_a_larger_forget_set_is_sampled_by_the_seed(testbed: Testbed) -> None:
