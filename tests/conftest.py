@@ -41,7 +41,9 @@ logging.getLogger("transformers").addHandler(DeprecationsAreErrors())
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UNMEMORIZE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # tiny models are trained once
+    monkeypatch.setenv("UNMEMORIZE_CACHE", str(shared / "cache"))
     monkeypatch.delenv("UNMEMORIZE_PLUGINS", raising=False)
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -189,9 +187,3 @@ def test_a_tracker_that_raises_is_warned_about_once_and_the_others_are_told() ->
         registry.notify_started(EVENT)
         registry.notify_finished(EVENT)
     assert len(told) == 4
-
-
-def test_the_registry_imports_no_torch() -> None:
-    code = "import sys; from unmemorize.registry import Registry; Registry(); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

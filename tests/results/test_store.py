@@ -272,8 +272,3 @@ def test_records_of_a_newer_schema_ask_for_an_upgrade(store, make_record):
         store.frame()
     assert "schema version 99" in error.value.what
     assert "pip install --upgrade" in error.value.fix
-
-
-def test_reading_and_writing_never_import_torch():
-    code = "import sys, unmemorize.results.store; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -256,12 +254,6 @@ def test_executors_are_checked(registry: Registry, written: Written) -> None:
         load_suite(written("[run]\nexecutor='workers'\nexecutor_config={wrkers=1}"), registry)
     with pytest.raises(ConfigError, match=r"run\.executor_config\.workers is not a setting"):
         load_suite(written("[run]\nexecutor_config={workers=1}"), registry)
-
-
-def test_loading_a_suite_imports_no_torch() -> None:
-    code = "import sys, unmemorize.suite, unmemorize.execution.plan; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 def test_the_order_of_tables_never_matters_to_what_is_in_them(registry: Registry) -> None:
