@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from naive import outgoing, row_loss, rows_of
+from naive import down_module, outgoing, row_loss, rows_of
 from torch import Tensor
 
 from unmemorize import Context, NeuronUnlearning, Sequences, Testbed
@@ -23,6 +23,18 @@ def close(scores: Tensor, expected: Tensor, within: float = 1e-3) -> bool:
 
 def correlation(one: Tensor, other: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1])
+
+
+def gated_loss(testbed: Testbed, gates: Tensor) -> Tensor:
+    """Mean suffix loss of the forget set with every neuron multiplied by its gate."""
+    handles = [
+        down_module(testbed, layer).register_forward_pre_hook(lambda _, inputs, g=gates[layer]: (inputs[0] * g,))
+        for layer in range(2)
+    ]
+    losses = [row_loss(testbed.model, row, start) for row, start in rows_of(testbed.forget)]
+    for handle in handles:
+        handle.remove()
+    return torch.stack(losses).mean()
 
 
 @contextmanager

@@ -6,23 +6,11 @@ import math
 
 import pytest
 import torch
-from naive import down_module, row_loss, rows_of
-from neurons import close
+from neurons import close, gated_loss
 from torch import Tensor
 
 from unmemorize import Context, Testbed
 from unmemorize_plugins.methods.unlearning.neuron.hard_concrete import HardConcrete
-
-
-def gated_loss(testbed: Testbed, gates: Tensor) -> Tensor:
-    handles = [
-        down_module(testbed, layer).register_forward_pre_hook(lambda _, inputs, g=gates[layer]: (inputs[0] * g,))
-        for layer in range(2)
-    ]
-    losses = [row_loss(testbed.model, row, start) for row, start in rows_of(testbed.forget)]
-    for handle in handles:
-        handle.remove()
-    return torch.stack(losses).mean()
 
 
 def by_definition(testbed: Testbed, context: Context, steps: int, growth: float) -> Tensor:

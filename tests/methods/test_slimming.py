@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import torch
-from naive import down_module, row_loss, rows_of
-from neurons import close, removed
+from neurons import close, gated_loss, removed
 from torch import Tensor
 
 from unmemorize import Context, Testbed
 from unmemorize_plugins.methods.unlearning.neuron.slimming import Slimming
-
-
-def gated_loss(testbed: Testbed, gates: Tensor) -> Tensor:
-    """Mean suffix loss of the forget set with every neuron multiplied by its gate."""
-    handles = [
-        down_module(testbed, layer).register_forward_pre_hook(lambda _, inputs, g=gates[layer]: (inputs[0] * g,))
-        for layer in range(2)
-    ]
-    losses = [row_loss(testbed.model, row, start) for row, start in rows_of(testbed.forget)]
-    for handle in handles:
-        handle.remove()
-    return torch.stack(losses).mean()
 
 
 def by_definition(testbed: Testbed, steps: int, growth: float) -> Tensor:
