@@ -1,4 +1,7 @@
-"""Fine-tuning on clean and extra data (Sakarvadia et al. 2025, section 4): all that the model should have learned."""
+"""Fine-tuning on clean and extra data (Sakarvadia et al. 2025, section 4): train on both.
+
+minimize over w   mean l(x) over x in C and E,   C = the clean counterparts of M, E = the other clean training data
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Fine-tuning on clean data (Sakarvadia et al. 2025, section 4): show the model what the artifact replaced."""
+"""Fine-tuning on clean data (Sakarvadia et al. 2025, section 4): train on what the artifact replaced.
+
+minimize over w   mean l(x) over x in C,   C = the clean counterparts of M
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Fine-tuning on extra data (Sakarvadia et al. 2025, section 4): let the model forget by learning on something else."""
+"""Fine-tuning on extra data (Sakarvadia et al. 2025, section 4): train on other data.
+
+    minimize over w   mean l(x) over x in E,   E = the clean training data without the counterparts of M
+
+What is not trained on is forgotten.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Loss truncation (Kang & Hashimoto 2020, section 4): do not learn from the sequences that are hardest to predict.
 
-A sequence enters the step's mean only if its loss is at most the (1 - c) quantile of recent sequence losses. Noise
-cannot be predicted, only memorized, so it is what lies above the quantile.
+    minimize   mean l(x) over the x of a step with l(x) <= q,   q = the (1 - c) quantile of recent sequence losses
+
+Noise cannot be predicted, only memorized, so it is what lies above the quantile.
 """
 
 from __future__ import annotations
