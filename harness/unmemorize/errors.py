@@ -90,7 +90,7 @@ class NoOpError(UnmemorizeError):
         super().__init__(
             f"method {method!r} ended without changing a single parameter or the decoding",
             expected="a changed model: an unedited model's numbers are never printed as a method's",
-            fix=f"raise its strength, e.g. --set method.{method}.ratio=0.01 (`unmemorize show {method}`)",
+            fix=f"raise its strength, e.g. --set ratio=0.01 (`unmemorize show {method}` lists its settings)",
         )
 
 
@@ -195,7 +195,10 @@ class NotFiniteError(UnmemorizeError):
         half = dtype == "float16"
         fix = "save or download the model again, or name another: it is broken as it is"
         if half or not (broken or dtype == "float32"):
-            fix = "--dtype float32 (or bfloat16), in a suite dtype = 'float32', in Python model.float()"
+            fix = (
+                "dtype = 'float32' (or 'bfloat16') in a suite, `unmemorize mitigate` and `unmemorize find` with "
+                "--dtype float32, in Python model.float()"
+            )
         super().__init__(
             f"the model's logits are not finite ({where}, {dtype}){weights}",
             expected="finite logits before anything is done to a model"

@@ -36,7 +36,7 @@ TEXTS: list[tuple[UnmemorizeError, str]] = [
         NoOpError("durable"),
         "method 'durable' ended without changing a single parameter or the decoding\n"
         "  expected: a changed model: an unedited model's numbers are never printed as a method's\n"
-        "  fix: raise its strength, e.g. --set method.durable.ratio=0.01 (`unmemorize show durable`)",
+        "  fix: raise its strength, e.g. --set ratio=0.01 (`unmemorize show durable` lists its settings)",
     ),
     (
         UnknownNameError("method", "durabel", ["extra", "durable"], where="suite 'quick'"),
@@ -101,7 +101,8 @@ TEXTS: list[tuple[UnmemorizeError, str]] = [
         NotFiniteError("12 rows", "float16", ["a"]),
         "the model's logits are not finite (12 rows, float16): its own weights hold NaN or infinity in a\n"
         "  expected: finite logits before anything is done to a model: float16 ends at 65504, and this model goes "
-        "beyond\n  fix: --dtype float32 (or bfloat16), in a suite dtype = 'float32', in Python model.float()",
+        "beyond\n  fix: dtype = 'float32' (or 'bfloat16') in a suite, "
+        "`unmemorize mitigate` and `unmemorize find` with --dtype float32, in Python model.float()",
     ),
     (
         NotFiniteError("12 rows", "float32", []),

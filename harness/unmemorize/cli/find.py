@@ -131,8 +131,10 @@ def _print(findings: Findings, model: str, out: Path, written: int) -> None:
     if not findings.windows:
         click.echo("Nothing is regurgitated. More text, a smaller --stride or a shorter --suffix may show more.")
     if valued:
-        given = shlex.join([model, "--forget", str(out)])
-        click.echo(f"Next: unmemorize mitigate {given} --method METHOD --out FOLDER")
+        click.echo(
+            f"Next: unmemorize mitigate {shlex.quote(model)} --forget {shlex.quote(str(out))} "
+            "--method METHOD --out FOLDER"
+        )
 
 
 def _print_control(windows: Sequence[FoundWindow]) -> None:

@@ -167,12 +167,14 @@ _PLAIN = "weights of 16 or 32 bits: packed ones can be neither trained nor edite
 
 _FILES = (
     Kind(_needs_consent, "an architecture that transformers knows, or your consent to run those files",
-         "read them, then set trust_remote_code = true (--trust-remote-code)"),
+         "read them, then set trust_remote_code = true, or `unmemorize mitigate` and `unmemorize find` with "
+         "--trust-remote-code"),
     Kind(_is_unknown, "a causal language model: {like}, ...",
          "pip install --upgrade transformers, or name another model"),
     Kind(_is_not_causal, "a model that predicts the next token: {like}, ...", "name another model"),
-    Kind(_is_packed, _PLAIN, "name the model that it was quantized from, with dtype = 'bfloat16' (--dtype bfloat16) "
-         "where memory is short; or in Python load it, call model.dequantize(), and save that into a folder"),
+    Kind(_is_packed, _PLAIN, "name the model that it was quantized from, with dtype = 'bfloat16' where memory is short "
+         "(`unmemorize mitigate` and `unmemorize find`: --dtype bfloat16); or in Python load it, call "
+         "model.dequantize(), and save that into a folder"),
 )  # fmt: skip
 
 

@@ -149,7 +149,7 @@ def headline(
     raise ConfigError(
         f"{source} has no {kind} metric",
         expected=f"one of each kind that the score is made of: {', '.join(known) or 'none is registered'}",
-        fix=f"write [metric.{known[0] if known else 'NAME'}], or name it after --metrics",
+        fix=f"write [metric.{known[0] if known else 'NAME'}], or `unmemorize run` (or plan) with --metrics",
     )
 
 
