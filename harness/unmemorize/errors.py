@@ -16,6 +16,7 @@ __all__ = [
     "NoOpError",
     "NotFiniteError",
     "PluginError",
+    "ReportError",
     "SelectionError",
     "StateDictError",
     "StoreError",
@@ -204,6 +205,17 @@ class NotFiniteError(UnmemorizeError):
             expected="finite logits before anything is done to a model"
             + (": float16 ends at 65504, and this model goes beyond" if half else ""),
             fix=fix,
+        )
+
+
+class ReportError(PluginError):
+    """A method whose report cannot be recorded."""
+
+    def __init__(self, method: str, what: str) -> None:
+        super().__init__(
+            f"method {method!r}: {what}",
+            expected="notes of numbers, texts, lists and tables; flags that are texts; a tuple of processors",
+            fix="convert with float(...), int(...) or .tolist(); write e.g. `with context.timed('edit'):`",
         )
 
 

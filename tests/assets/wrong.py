@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 
 from unmemorize import (
     Cost,
@@ -352,6 +353,51 @@ class NotesTensors(Nudge):
         context.report.notes["lengths"] = testbed.forget.lengths
 
 
+class OneProcessor(Nudge):
+    """Leaves a processor where a tuple of them is asked for."""
+
+    stage = "decode"
+
+    def apply(self, testbed, context):
+        """Leave the processor itself."""
+        super().apply(testbed, context)
+        context.report.decoding = Same()
+
+
+class CostsTable(Nudge):
+    """Says its cost as a table."""
+
+    def cost(self, testbed):
+        """Return a dict."""
+        return {"forward_tokens": 12}
+
+
+class ExcusedByList(Nudge):
+    """Names the rules that it breaks, and no reasons."""
+
+    excused = ["keeps_utility"]  # noqa: RUF012 - wrong on purpose
+
+
+class FactorConfig(StrictConfig):
+    """How much to shrink, and how."""
+
+    factor: Literal["little", "much"] = "little"
+    """By how much."""
+    twice: bool = False
+    """Whether to do it again."""
+
+
+class KnowsOneFactor(Nudge):
+    """Has forgotten one of its choices."""
+
+    Config = FactorConfig
+
+    def apply(self, testbed, context):
+        """Look the factor up."""
+        super().apply(testbed, context)
+        nudge(testbed.model, {"little": 0.99}[self.config.factor])
+
+
 class RunsForItsCost(Nudge):
     """Runs the model to know what it costs."""
 
@@ -519,6 +565,28 @@ class YieldsNumbers(Regurgitated):
         yield 12.5
 
 
+class MeasuresNothing(Regurgitated):
+    """Forgets to yield."""
+
+    def measure(self, evaluation):
+        """Return nothing."""
+
+
+class Halved(Regurgitated):
+    """Divides by a setting that may be zero."""
+
+    class Config(StrictConfig):
+        """By what."""
+
+        parts: Annotated[int, Field(ge=0)] = 1
+        """Into how many parts the set is divided."""
+
+    def measure(self, evaluation):
+        """Yield one part."""
+        ids, values = self.values(evaluation)
+        yield mean_over_sequences("forget", ids, [value // self.config.parts for value in values])
+
+
 class Elsewhere(Regurgitated):
     """Measures a set that nobody knows."""
 
@@ -553,6 +621,31 @@ class Small(ModelProvider):
             window=Window(4, 5),
             pad_id=2,
         )
+
+
+class LoadsNothing(Small):
+    """Forgets to return."""
+
+    def load(self, context):
+        """Load, and keep it."""
+        super().load(context)
+
+
+class Lists(Small):
+    """Has a list of fingerprints."""
+
+    def fingerprint(self):
+        """Return a list."""
+        return ["a1b2"]
+
+
+class Brittle(Small):
+    """Trips over other numbers of rows."""
+
+    def load(self, context):
+        """Look the number up."""
+        assert {6: True}[self.config.rows]
+        return super().load(context)
 
 
 class Absent(Small):

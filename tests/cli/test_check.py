@@ -33,7 +33,7 @@ def test_one_line_for_each_rule(run_command: Command) -> None:
     assert statuses["same_seed_same_result"] == "passed"
     assert statuses["empty_forget_set"] == "not applicable"
     assert "`supports` says: it needs the forget set, and this testbed has none" in result.output
-    assert "method nudge: 22 rules, 20 passed, 2 not applicable" in result.output
+    assert "method nudge: 23 rules, 21 passed, 2 not applicable" in result.output
 
 
 def test_a_broken_rule_is_explained_and_ends_with_status_1(run_command: Command, workplace: Path) -> None:
@@ -43,10 +43,10 @@ def test_a_broken_rule_is_explained_and_ends_with_status_1(run_command: Command,
     assert result.exit_code == 1
     assert lines_of(result)["recordable_notes"] == "failed"
     assert (
-        "      seen:     gpt2: `context.report.notes` cannot be written as JSON: Object of type Tensor is not JSON "
-        "serializable\n"
-        "      expected: numbers, texts, lists and tables of these\n"
-        "      fix:      convert with float(...), int(...) or .tolist()\n"
+        "      seen:     gpt2: method 'nudge': `context.report.notes` cannot be written as JSON: Object of type Tensor "
+        "is not JSON serializable\n"
+        "      expected: notes of numbers, texts, lists and tables; flags that are texts; a tuple of processors\n"
+        "      fix:      convert with float(...), int(...) or .tolist(); write e.g. `with context.timed('edit'):`\n"
     ) in result.output
 
 

@@ -16,6 +16,7 @@ from unmemorize.errors import (
     NoOpError,
     NotFiniteError,
     PluginError,
+    ReportError,
     SelectionError,
     StateDictError,
     StoreError,
@@ -109,6 +110,12 @@ TEXTS: list[tuple[UnmemorizeError, str]] = [
         "the model's logits are not finite (12 rows, float32)\n"
         "  expected: finite logits before anything is done to a model\n"
         "  fix: save or download the model again, or name another: it is broken as it is",
+    ),
+    (
+        ReportError("mine", "`context.report.flags` holds 3, which is no text"),
+        "method 'mine': `context.report.flags` holds 3, which is no text\n"
+        "  expected: notes of numbers, texts, lists and tables; flags that are texts; a tuple of processors\n"
+        "  fix: convert with float(...), int(...) or .tolist(); write e.g. `with context.timed('edit'):`",
     ),
     (
         StateDictError("mine", "the state dict has new mask"),

@@ -78,16 +78,17 @@ def test_an_author_runs_it_with_pytest(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "unmemorize.testing.pytest_plugin", "-v", "-rsx", "-k", chosen, "."],
         cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": str(assets), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(assets), *sys.path]), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )  # fmt: skip
     output = done.stdout + done.stderr
     assert "1 failed, 5 passed, 4 skipped" in output, output
     assert "1 xfailed, 1 warning" in output
     assert (
         "What it notes, flags and times can be written into a record.\n\n"
-        "`context.report.notes` cannot be written as JSON: Object of type Tensor is not JSON serializable\n"
-        "  expected: numbers, texts, lists and tables of these\n"
-        "  fix: convert with float(...), int(...) or .tolist()\n"
+        "method 'nudge': `context.report.notes` cannot be written as JSON: Object of type Tensor is not JSON "
+        "serializable\n"
+        "  expected: notes of numbers, texts, lists and tables; flags that are texts; a tuple of processors\n"
+        "  fix: convert with float(...), int(...) or .tolist(); write e.g. `with context.timed('edit'):`\n"
     ) in output
     assert "Traceback" not in output
     assert "test_mine.py::test_fixtures[gpt2-gpt2] PASSED" in output

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pytest
 
-from unmemorize.testing import RULES, Report, check
+from unmemorize import Context, PluginError, StrictConfig
+from unmemorize.contracts.answers import ask
+from unmemorize.evaluation import evaluate
+from unmemorize.execution.act import Bench, act
+from unmemorize.execution.surroundings import load_testbed
+from unmemorize.registry.manager import Registry
+from unmemorize.testing import RULES, Report, check, tiny_model, tiny_testbed
 
 METHODS = [
     ("Misstaged", {"declared"}, "has stage = 'unlearning'"),
@@ -44,6 +52,10 @@ METHODS = [
     ("WritesIntoData", {"keeps_the_data"}, "hold other values now: forget"),
     ("NeverLooksUp", {"keeps_deadline"}, "went on to its end after 6.0 passes over the 16 rows"),
     ("NotesTensors", {"recordable_notes"}, "`context.report.notes` cannot be written as JSON"),
+    ("OneProcessor", {"recordable_notes"}, "`context.report.decoding` is .*Same.*, and no tuple of logits processors"),
+    ("CostsTable", {"declared_cost"}, r"`cost` returned \{'forward_tokens': 12\}"),
+    ("ExcusedByList", {"declared"}, r"has excused = \['keeps_utility'\]"),
+    ("KnowsOneFactor", {"other_settings"}, "with factor = 'much' it raised KeyError: 'much'"),
     ("RunsForItsCost", {"declared_cost"}, "`cost` ran the model 1 times"),
     ("DividesByRest", {"one_sequence"}, "on a forget set of one sequence: .* not finite in"),
     ("WantsFloat32", {"works_in_bfloat16"}, "on a bfloat16 model"),
@@ -52,6 +64,8 @@ METHODS = [
 ]
 METRICS = [
     ("YieldsNumbers", {"measures"}, "`measure` yields float 12.5"),
+    ("MeasuresNothing", {"measures"}, "metric 'regurgitated': `measure` returned None"),
+    ("Halved", {"other_settings"}, "with parts = 0 it raised ZeroDivisionError"),
     ("Elsewhere", {"measures"}, "is of the set 'forgotten', which the testbed does not have"),
     ("OutOfRange", {"within_range"}, "100.0 on the set 'forget'"),
     ("WrongWay", {"known_order"}, "100 on the set 'forget' for a model that memorized it, 0 for an untrained one"),
@@ -70,6 +84,9 @@ METRICS = [
 ]
 PROVIDERS = [
     ("Absent", {"loads"}, "`load` raised DataError: there is no file rows.jsonl"),
+    ("LoadsNothing", {"loads"}, "`load` returned NoneType"),
+    ("Lists", {"stable_fingerprint"}, r"`fingerprint` returned \['a1b2'\]"),
+    ("Brittle", {"other_settings"}, r"with rows = 3 it raised KeyError: 3 \(.*wrong.py"),
     ("Narrow", {"whole_sets"}, r"in the set 'forget' tokens is \(6, 14\) torch.int32"),
     ("Foreign", {"ids_in_vocabulary"}, "holds ids from 2 to 40, and the model's vocabulary has 29"),
     ("PadsOtherwise", {"padding"}, "is padded with 2, and pad_id is 0"),
@@ -116,6 +133,62 @@ def test_every_rule_has_its_wrong_plugin() -> None:
         shared = {"declared", "documented"}  # the same function for all three
         missing = {rule.name for rule in RULES[kind]} - caught - only_warn - (shared if kind != "method" else set())
         assert not missing, kind
+
+
+def acted(plugin: Any) -> None:
+    act(Bench(tiny_testbed(tiny_model("gpt2"))), plugin, Context())
+
+
+def measured(plugin: Any) -> None:
+    evaluate(tiny_testbed(tiny_model("gpt2")), [plugin])
+
+
+def loaded(plugin: Any) -> None:
+    load_testbed(plugin, "small", Context(), Registry.load("none"))
+
+
+@pytest.mark.parametrize(
+    ("name", "used", "said"),
+    [
+        ("Yes", acted, "method 'nudge': `supports` returned True"),
+        ("CostsTable", acted, r"method 'nudge': `cost` returned dict \{"),
+        ("NotesTensors", acted, "method 'nudge': `context.report.notes` cannot be written as JSON"),
+        ("OneProcessor", acted, "method 'nudge': `context.report.decoding` is"),
+        (
+            "MeasuresNothing",
+            lambda metric: evaluate(tiny_testbed(tiny_model("gpt2")), [metric]),
+            "`measure` returned None",
+        ),
+        ("YieldsNumbers", lambda metric: evaluate(tiny_testbed(tiny_model("gpt2")), [metric]), "yields float 12.5"),
+        ("LoadsNothing", lambda one: load_testbed(one, "a", Context(), Registry.load("none")), "`load` returned None"),
+        (
+            "Lists",
+            lambda provider: ask(provider, "fingerprint"),
+            r"provider 'small': `fingerprint` returned list \['a1b2",
+        ),
+    ],
+)
+def test_a_run_names_the_plugin_that_answers_wrongly(
+    wrong: ModuleType, name: str, used: Callable[[Any], object], said: str
+) -> None:
+    with pytest.raises(PluginError, match=said) as raised:
+        used(getattr(wrong, name)())
+    assert raised.value.expected
+    assert raised.value.fix
+
+
+def test_a_provider_that_must_be_told_something_says_what(wrong: ModuleType) -> None:
+    class Pointing(StrictConfig):
+        """Where it is."""
+
+        path: str
+        """A folder."""
+
+    report = check(type("Pointed", (wrong.Small,), {"__doc__": "Pointed.", "Config": Pointing}))
+    assert report.passed
+    assert {verdict.reason for verdict in report.verdicts if verdict.rule.name in ("loads", "padding")} == {
+        "give --set path=..."
+    }
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def command(
     """Check the methods, metrics or providers called NAME against every rule of their contracts, in seconds.
 
     Methods act on tiny models that really memorize. Each finding says what was seen, what was expected, and what to
-    do. The status is 1 if a rule is broken. Name a provider's small settings: --set main_sequences=40.
+    do. The status is 1 if a rule is broken. Name a provider's small settings: --set recipe.epochs=1.
     """
     from unmemorize.cli.screen import print_json
     from unmemorize.testing.checking import report

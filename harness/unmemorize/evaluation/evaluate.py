@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from unmemorize.contracts.answers import ask
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.metric import Direction, Kind, Measurement, Metric, mean_over_sequences
 from unmemorize.contracts.testbed import Testbed
@@ -42,11 +43,11 @@ def evaluate(testbed: Testbed, metrics: Sequence[Metric], context: Context | Non
     """
     evaluation = Evaluation(testbed, context)
     for metric in metrics:
-        evaluation.expect(metric.readings(testbed))
+        evaluation.expect(ask(metric, "readings", testbed))
     values: dict[ValueKey, Measured] = {}
     for metric in metrics:
-        label = metric.label(testbed)
-        for measurement in metric.measure(evaluation):
+        label = ask(metric, "label", testbed)
+        for measurement in ask(metric, "measure", evaluation):
             for part in (measurement, *_parts(evaluation, metric, measurement)):
                 slot = ValueKey(part.metric or label, part.set, part.part)
                 if slot in values:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from unmemorize.contracts.context import Context, MethodReport, derived_seed
+from unmemorize.contracts.answers import ask
+from unmemorize.contracts.context import PHASES, Context, MethodReport, derived_seed
 from unmemorize.editing.checkpointing import checkpointed_blocks
 from unmemorize.editing.edits import gradients_of
-from unmemorize.errors import DivergedError, NoOpError, NotFiniteError, StateDictError
+from unmemorize.errors import DivergedError, NoOpError, NotFiniteError, ReportError, StateDictError, listed
 from unmemorize.evaluation import evaluate
 from unmemorize.evaluation.evaluate import Measured, ValueKey
 from unmemorize.execution.environment import synchronize
@@ -90,7 +92,7 @@ class Bench:
         Raises:
             Skipped: it needs more memory than is free.
         """
-        cost = method.cost(view)
+        cost = ask(method, "cost", view)
         if cost is None:
             return
         training = cost.training_tokens > 0
@@ -133,7 +135,7 @@ def act(bench: Bench, method: Method, context: Context, provider: ModelProvider 
         Exception: whatever the method itself raises.
     """
     testbed = bench.testbed
-    reason = method.supports(testbed)
+    reason = ask(method, "supports", testbed)
     if reason is not None:
         raise Skipped(reason)
     view = testbed.shown_to(method.name, method.needs)
@@ -200,7 +202,10 @@ def _timed_apply(method: Method, view: Testbed, context: Context) -> float:
 
 
 def _checked(reference: Reference, method: Method, view: Testbed, report: MethodReport) -> Changes:
-    """Return what changed, if the model is still of its kind, finite, and another than before."""
+    """Return what changed, if the model is still of its kind, finite, another than before, and the report readable."""
+    problem = _unrecordable(report)
+    if problem:
+        raise ReportError(method.name, problem)
     different = reference.other_shape(view.model)
     if different:
         raise StateDictError(method.name, different)
@@ -214,3 +219,18 @@ def _checked(reference: Reference, method: Method, view: Testbed, report: Method
     if changes.edited == 0 and not report.decoding:
         raise NoOpError(method.name)
     return changes
+
+
+def _unrecordable(report: MethodReport) -> str:
+    """Return in words what of a report cannot be recorded or used; nothing if all can."""
+    try:
+        json.dumps(report.notes)
+    except (TypeError, ValueError) as error:
+        return f"`context.report.notes` cannot be written as JSON: {error}"
+    flags = [repr(flag) for flag in report.flags if not isinstance(flag, str)]
+    if flags:
+        return f"`context.report.flags` holds {listed(flags)}, which is no text"
+    if not isinstance(report.decoding, tuple) or not all(map(callable, report.decoding)):
+        return f"`context.report.decoding` is {report.decoding!r}, and no tuple of logits processors"
+    unknown = sorted(set(report.seconds) - set(PHASES))
+    return f"seconds are charged to {listed(unknown)}, and not to {', '.join(PHASES)}" if unknown else ""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from unmemorize.contracts.answers import ask
 from unmemorize.contracts.context import Context
 from unmemorize.execution.memory import free_bytes
 from unmemorize.execution.probe import Rates, activation_bytes, probe
@@ -81,7 +82,7 @@ def estimate_cost(
     Cost: a forward pass and two backward passes over at most 512 tokens (4096 on an accelerator), three
     times each.
     """
-    cost = method.cost(testbed.shown_to(method.name, method.needs))
+    cost = ask(method, "cost", testbed.shown_to(method.name, method.needs))
     if cost is None:
         return None
     context = Context(checkpointing=checkpointing, offload=offload)

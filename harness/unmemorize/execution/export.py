@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from unmemorize.contracts.answers import ask
 from unmemorize.contracts.testbed import Sequences, Testbed, Window
 from unmemorize.errors import DataError
 from unmemorize.execution.environment import environment
@@ -39,7 +40,7 @@ def export_testbed(
         "testbed": entry.name,
         "provider": entry.provider,
         "config": settings(entry.config),
-        "fingerprint": dict(provider.fingerprint()),
+        "fingerprint": dict(ask(provider, "fingerprint")),
         "seed": seed,
         "window": testbed.window._asdict(),
         "facts": testbed.facts,

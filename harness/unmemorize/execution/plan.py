@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from unmemorize.contracts.answers import ask
 from unmemorize.errors import ConfigError
 from unmemorize.registry.manager import Registry
 from unmemorize.results.record import BASE, PluginOrigin
@@ -145,7 +146,7 @@ def _testbeds(suite: Suite, registry: Registry) -> Iterator[tuple[TestbedEntry, 
     seen: dict[str, str] = {}
     for entry in suite.testbeds:
         config = settings(entry.config)
-        fingerprint = dict(registry.provider(entry.provider)(entry.config).fingerprint())
+        fingerprint = dict(ask(registry.provider(entry.provider)(entry.config), "fingerprint"))
         origin = registry.origin("provider", entry.provider)
         text = canonical({**_identity(origin, config), "fingerprint": fingerprint})
         if text in seen:

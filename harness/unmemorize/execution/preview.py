@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from unmemorize.contracts.answers import ask
 from unmemorize.execution.estimate import CostEstimate, estimate_cost
 from unmemorize.execution.plan import Cell
 from unmemorize.execution.probe import Rates, probe
@@ -64,7 +65,7 @@ def _loaded(cell: Cell, registry: Registry, surroundings: Surroundings) -> Testb
 def _previewed(cell: Cell, registry: Registry, testbed: Testbed, surroundings: Surroundings, rates: Rates) -> Preview:
     method_class = registry.method(cell.method)
     method = method_class(method_class.Config(**cell.method_config))
-    reason = method.supports(testbed)
+    reason = ask(method, "supports", testbed)
     if reason is not None:
         return Preview(cell, None, f"skipped: {reason}")
     estimate = estimate_cost(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unmemorize.contracts.answers import ask
 from unmemorize.contracts.context import Context, Progress, Silent
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.contracts.testbed import Testbed
@@ -51,7 +52,7 @@ class Surroundings:
 
 def load_testbed(provider: ModelProvider, name: str, context: Context, registry: Registry) -> Testbed:
     """Load a testbed and fill in what the core knows about it: its MLPs and whether it can be trained again."""
-    testbed = provider.load(context)
+    testbed: Testbed = ask(provider, "load", context)
     testbed.name = name
     testbed.model = admitted(testbed.model, f"the model of the testbed {name!r}")
     testbed.trainable = provider.trains()

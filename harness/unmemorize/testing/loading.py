@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import ValidationError
+
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.contracts.testbed import Testbed
 from unmemorize.testing.report import Kind, NotApplicable
 from unmemorize.testing.state import ModelState, alone, weights_of
+from unmemorize.testing.trial import DEADLINE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,15 +44,31 @@ class ProviderCase:
     kind: ClassVar[Kind] = "provider"
 
     def provider(self) -> ModelProvider:
-        """Return the provider with its settings."""
-        return self.plugin(**self.settings)
+        """Return the provider with its settings.
 
-    def load(self, seed: int, cache: Path | None = None) -> Loading:
-        """Load a testbed, and return what came of it; errors are caught."""
-        loaded, error = None, None
+        Raises:
+            NotApplicable: they do not validate, for want of what only the user knows.
+        """
+        fields = self.plugin.Config.model_fields
+        missing = [name for name, field in fields.items() if field.is_required() and name not in self.settings]
+        if missing:
+            raise NotApplicable("give " + " ".join(f"--set {name}=..." for name in missing))
+        try:
+            return self.plugin(**self.settings)
+        except ValidationError as error:
+            reasons = "; ".join(str(each["msg"]).removeprefix("Value error, ") for each in error.errors())
+            raise NotApplicable(f"give other settings (--set key=value): {reasons}") from error
+
+    def load(self, seed: int, cache: Path | None = None, deadline: float | None = None) -> Loading:
+        """Load a testbed, and return what came of it; errors are caught.
+
+        Raises:
+            NotApplicable: the settings do not validate.
+        """
+        provider, loaded, error = self.provider(), None, None
         with alone() as snapshot:
             try:
-                loaded = self.provider().load(Context(seed=seed, cache=cache))
+                loaded = provider.load(Context(seed=seed, cache=cache, deadline=deadline))
             except Exception as raised:  # whatever a third party's code raises is a finding
                 error = raised
             changes = snapshot.changes()
@@ -68,6 +88,16 @@ class ProviderCase:
         if not isinstance(self.attempt.testbed, Testbed):
             raise NotApplicable("no testbed is loaded; see loads")
         return self.attempt.testbed
+
+    def error_with(self, changes: dict[str, Any]) -> Exception | None:
+        """Return what loading with some settings changed raises, if anything; it may take a few seconds.
+
+        Raises:
+            NotApplicable: it cannot be loaded without changes.
+        """
+        self.loaded()
+        changed = dataclasses.replace(self, settings={**self.settings, **changes})
+        return changed.load(0, deadline=DEADLINE).error
 
     @cached_property
     def from_cache(self) -> list[Loading]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 
+from unmemorize.contracts.answers import ask
 from unmemorize.contracts.metric import Measurement, Metric
 from unmemorize.evaluation import Evaluation
 from unmemorize.testing.memorizing import fresh_model, memorizing_testbed
@@ -95,6 +96,15 @@ class MetricCase:
             raise NotApplicable("the metric does not get through; see measures")
         return self.attempt
 
+    def error_with(self, changes: dict[str, Any]) -> Exception | None:
+        """Return what measuring with some settings changed raises, if anything.
+
+        Raises:
+            NotApplicable: it does not get through without changes.
+        """
+        self.measured()
+        return self.measure(self.testbed(), **changes).error
+
     @cached_property
     def of_ignorance(self) -> Measuring:
         """The measurement of the untrained model."""
@@ -108,8 +118,8 @@ class MetricCase:
         with alone() as snapshot:
             evaluation = Evaluation(testbed)
             try:
-                evaluation.expect(metric.readings(testbed))
-                measurements.extend(metric.measure(evaluation))
+                evaluation.expect(ask(metric, "readings", testbed))
+                measurements.extend(ask(metric, "measure", evaluation))
             except Exception as raised:  # whatever a third party's code raises is a finding
                 error = raised
             changed = snapshot.changes()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 
 from unmemorize.contracts.method import Method
-from unmemorize.errors import DivergedError, NoOpError, StateDictError
+from unmemorize.errors import DivergedError, NoOpError, ReportError, StateDictError
 from unmemorize.evaluation import Evaluation
 from unmemorize.execution.act import Bench, act
 from unmemorize.registry.process_state import ProcessState
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 FEW_STEPS = 12
 """Steps after which training again ends, where only side_effects are looked at."""
+DEADLINE = 10.0
+"""Seconds that a plugin is given with settings other than its defaults."""
 
 
 @dataclass(slots=True)
@@ -57,8 +59,8 @@ class Trial:
     @property
     def flaw(self) -> str | None:
         """The rule about the model that this trial breaks, if it breaks one."""
-        if isinstance(self.refusal, StateDictError):
-            return "keeps_state_dict"
+        if isinstance(self.refusal, StateDictError | ReportError):
+            return "keeps_state_dict" if isinstance(self.refusal, StateDictError) else "recordable_notes"
         if self.refusal is not None:
             return "changes_something" if isinstance(self.refusal, DivergedError | NoOpError) else "acts"
         return "removes_hooks" if differences(self.model_before.hooks, self.model_after.hooks) else None
@@ -167,6 +169,19 @@ class MethodCase:
         if trial.flaw is not None:
             raise NotApplicable(f"correct {trial.flaw} first")
         return trial
+
+    def error_with(self, changes: dict[str, Any]) -> Exception | None:
+        """Return what acting with some settings changed raises, if anything; it may take a few seconds.
+
+        Raises:
+            NotApplicable: it does not get through without changes.
+        """
+        self.sound_trial()
+        changed = dataclasses.replace(self, settings={**self.settings, **changes})
+        if changed.refusal is not None:
+            return changed.refusal if isinstance(changed.refusal, Exception) else None
+        trial = changed.run(changed.testbed(), deadline=DEADLINE)
+        return trial.error or trial.refusal
 
     @cached_property
     def accuracy_before(self) -> float:

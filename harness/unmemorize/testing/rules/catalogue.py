@@ -5,6 +5,7 @@ from __future__ import annotations
 from unmemorize.testing.report import Kind, Rule
 from unmemorize.testing.rules import effects, metrics, providers, side_effects
 from unmemorize.testing.rules.declarations import declared, documented
+from unmemorize.testing.rules.settings import other_settings
 
 DECLARED = Rule.of(declared, once=True)
 """The rule without which no other makes sense."""
@@ -33,6 +34,7 @@ RULES: dict[Kind, tuple[Rule, ...]] = {
         Rule.of(effects.one_sequence, once=True),
         Rule.of(effects.works_without_layout, once=True),
         Rule.of(effects.works_in_bfloat16, once=True),
+        Rule.of(other_settings, once=True),
     ),
     "metric": (
         DECLARED,
@@ -47,6 +49,7 @@ RULES: dict[Kind, tuple[Rule, ...]] = {
         Rule.of(metrics.keeps_global_state),
         Rule.of(metrics.works_without_other_sets, once=True),
         Rule.of(metrics.sees_decoding, once=True),
+        Rule.of(other_settings, once=True),
     ),
     "provider": (
         DECLARED,
@@ -66,6 +69,7 @@ RULES: dict[Kind, tuple[Rule, ...]] = {
         Rule.of(providers.recordable_facts, once=True),
         Rule.of(providers.keeps_global_state, once=True),
         Rule.of(providers.trains_again, once=True),
+        Rule.of(other_settings, once=True),
     ),
 }
 """Every rule, by the kind of plugin that it is about."""

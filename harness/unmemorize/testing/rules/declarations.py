@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from unmemorize.errors import PluginError, nearest
@@ -41,6 +41,13 @@ def declared(case: Declared) -> Iterator[Finding]:
             "a text that says where the definition comes from, or nothing",
             f'write e.g. `paper = "Author et al. 2025, arXiv 2501.01234"` in {plugin.__name__}',
         )
+    if not isinstance(plugin.excused, Mapping):
+        yield Finding(
+            f"{plugin.__name__} has excused = {plugin.excused!r}",
+            "a dict of rules that it breaks on purpose, each with the reason",
+            'write e.g. `excused = {"keeps_utility": "it shows what a dead model scores"}`',
+        )
+        return
     yield from _excuses(case)
 
 
@@ -64,7 +71,7 @@ def _excuses(case: Declared) -> Iterator[Finding]:
 
 def plugin_excuses(plugin: type[Any]) -> dict[str, str]:
     """Return the rules that a plugin breaks on purpose, each with its reason."""
-    return dict(plugin.excused)
+    return dict(plugin.excused) if isinstance(plugin.excused, Mapping) else {}
 
 
 def documented(case: Declared) -> Iterator[Finding]:

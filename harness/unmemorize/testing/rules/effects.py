@@ -143,6 +143,8 @@ def true_needs(case: MethodCase) -> Iterator[Finding]:
 def changes_something(case: MethodCase) -> Iterator[Finding]:
     """It changes the weights or, at the stage `decode`, the decoding; what it leaves is finite."""
     trial, stage = case.trial(), case.plugin.stage
+    if trial.flaw == "recordable_notes":
+        return
     if stage == "decode" and not isinstance(trial.refusal, DivergedError):
         yield from _changed_decoding(case, trial)
     elif trial.flaw == "changes_something":

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from unmemorize.contracts.metric import Measurement
 from unmemorize.contracts.testbed import Sequences
-from unmemorize.errors import listed
+from unmemorize.errors import UnmemorizeError, listed
 from unmemorize.testing.measuring import (
     Key,
     Measuring,
@@ -31,18 +31,20 @@ _ALONE = 3
 
 def measures(case: MetricCase) -> Iterator[Finding]:
     """It measures a tiny testbed without an error, and gives measurements of sets that are there."""
-    reading, name = case.attempt, case.plugin.__name__
-    if reading.error is not None:
+    reading, error = case.attempt, case.attempt.error
+    if isinstance(error, UnmemorizeError):
+        yield Finding(error.what, error.expected, error.fix)
+        return
+    if error is not None:
         yield Finding(
-            f"`measure` raised {said(reading.error)} ({where(reading.error)})",
+            f"`measure` raised {said(error)} ({where(error)})",
             "measurements of a tiny testbed that has every set",
-            getattr(reading.error, "fix", f"correct `measure` of {name}"),
+            f"correct `measure` of {case.plugin.__name__}",
         )
         return
-    wrong = [each for each in reading.measurements if not isinstance(each, Measurement)]
-    if wrong or not reading.measurements:
+    if not reading.measurements:
         yield Finding(
-            f"`measure` yields {type(wrong[0]).__name__} {wrong[0]!r}" if wrong else "`measure` yields nothing",
+            "`measure` yields nothing",
             "objects of type unmemorize.Measurement, at least one",
             'write `yield Measurement(set="forget", value=..., count=...)`',
         )
