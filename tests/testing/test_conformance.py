@@ -74,11 +74,11 @@ def test_only_plugin_classes_are_accepted() -> None:
 def test_an_author_runs_it_with_pytest(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(TESTS)
     chosen = "recordable_notes or (utility and ruinous) or (needs and greedy) or cost or (fixtures and gpt2-gpt2)"
-    assets = Path(__file__).parents[1] / "assets"
+    paths = os.pathsep.join([str(Path(__file__).parents[1] / "assets"), *sys.path])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "unmemorize.testing.pytest_plugin", "-v", "-rsx", "-k", chosen, "."],
         cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(assets), *sys.path]), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env=os.environ | {"PYTHONPATH": paths, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )  # fmt: skip
     output = done.stdout + done.stderr
     assert "1 failed, 5 passed, 4 skipped" in output, output
