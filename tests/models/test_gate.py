@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from model_folders import save, toy_tokenizer
+from huggingface_hub import constants
+from model_folders import lay_out_as_hub, save, toy_tokenizer
 from torch import nn
 from torch.nn.utils import prune
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
@@ -70,6 +72,17 @@ def test_a_wrapper_comes_off_and_the_weights_are_the_callers(wrap: Callable[[Any
     assert admitted(wrap(model), in_place=True) is model
     assert model.training
     assert not model.transformer.h[0].training
+
+
+@pytest.mark.usefixtures("process_group")
+def test_a_model_of_several_processes_is_refused() -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    model = fully_shard(tiny_model("llama"), mesh=init_device_mesh("cpu", (1,)))
+    with pytest.raises(DataError, match=r"is spread over several processes: model.embed_tokens") as error:
+        admitted(model)
+    assert "pass that folder" in error.value.fix
 
 
 def _inference() -> Any:
@@ -232,6 +245,13 @@ def test_an_adapter_that_transformers_holds_is_merged() -> None:
     assert not merged._hf_peft_config_loaded
 
 
+def test_adapters_of_a_quantized_model_are_not_merged() -> None:
+    model = lora()
+    model.config.quantization_config = {"quant_method": "bitsandbytes"}
+    with pytest.raises(DataError, match="the model is quantized with bitsandbytes"):
+        admitted(model)
+
+
 def test_prompts_that_were_learned_cannot_be_merged() -> None:
     peft = pytest.importorskip("peft")
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
@@ -265,6 +285,17 @@ def test_an_adapter_folder_is_merged_into_the_base_that_it_names(adapter: Path, 
     before = model_fingerprint(source)
     save(tiny_model("gpt2", seed=1), folder)
     assert model_fingerprint(source) != before
+
+
+def test_an_adapter_of_the_hub_brings_its_base(adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    base, snapshot = (lay_out_as_hub(tmp_path / "hub", name, "main", "a" * 40) for name in ("me/base", "me/adapter"))
+    save(tiny_model("gpt2"), base)
+    _rewrite(adapter, "adapter_config.json", base_model_name_or_path="me/base")
+    shutil.copytree(adapter, snapshot, dirs_exist_ok=True)
+    source = ModelSource(model="me/adapter")
+    assert torch.allclose(open_model(source).model(IDS).logits, lora("gpt2")(IDS).logits, atol=1e-4)
+    assert model_fingerprint(source) == f"me/adapter@{'a' * 40} on me/base@{'a' * 40}"
 
 
 def _rewrite(folder: Path, name: str, **changes: Any) -> None:

@@ -27,14 +27,14 @@ def test_a_folder_gives_the_same_model(architecture: Any, tmp_path: Path) -> Non
     assert torch.equal(opened.model(IDS).logits, model(IDS).logits)
     assert opened.tokenizer is None
     assert not opened.model.training
-    assert opened.bounds() == (29, 64, 0)
+    assert opened.bounds()[:3] == (29, 64, 2)  # vocabulary, context, and the padding that its config names
 
 
 def test_the_tokenizer_beside_the_model_comes_with_it(with_tokenizer: Path) -> None:
     opened = open_model(ModelSource(model=str(with_tokenizer)))
     assert opened.tokenizer("w3 w4")["input_ids"] == [3, 4]
     assert opened.tokenizer.pad_token is None
-    assert opened.bounds().pad_id == 1  # the end of text stands in; padding is never attended to
+    assert opened.bounds().pad_id == 2  # the one of the config stands in
 
 
 def test_padding_outside_the_vocabulary_is_not_used(folder: Path) -> None:
@@ -43,7 +43,7 @@ def test_padding_outside_the_vocabulary_is_not_used(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     opened = open_model(ModelSource(model=str(folder)))
     assert opened.tokenizer.pad_token_id == 29
-    assert opened.bounds().pad_id == 1
+    assert opened.bounds().pad_id == 2
 
 
 def test_it_generates_greedily_whatever_it_came_with(tmp_path: Path) -> None:

@@ -246,9 +246,18 @@ def _is_elsewhere(model: nn.Module) -> str | None:
     return f"has {len(absent)} weights that are not in memory (meta), the first is {absent[0]}" if absent else None
 
 
-def _is_sharded(model: nn.Module) -> str | None:
-    for name, parameter in model.named_parameters():
-        if type(parameter.data).__name__ == "DTensor" or hasattr(parameter, "ds_id") or "_flat_param" in name:
+_SHARDED = (
+    "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel",
+    "deepspeed.runtime.engine.DeepSpeedEngine",
+)
+"""Wrappers that leave only a part of the weights in each process."""
+
+
+def _is_sharded(model: Any) -> str | None:
+    if is_a(model, *_SHARDED):
+        return f"is spread over several processes ({_name(model)})"
+    for name, parameter in model.named_parameters() if hasattr(model, "named_parameters") else ():
+        if type(parameter.data).__name__ == "DTensor" or hasattr(parameter, "ds_id"):
             return f"is spread over several processes: {name} holds only a part of its weights here"
     return None
 
@@ -313,6 +322,7 @@ def _name(thing: object) -> str:
 
 _OBJECTS = (
     Kind(_is_wrapped, "", done=_unwrapped),
+    Kind(_is_sharded, "a model that is whole in this process", "save it with its trainer, and pass that folder"),
     Kind(_is_foreign, "a causal language model of transformers (a PreTrainedModel)",
          "pass AutoModelForCausalLM.from_pretrained(...); or what is inside: pipeline.model, wrapper.pretrained_model"),
     Kind(_is_quantized, _PLAIN,
@@ -320,7 +330,6 @@ _OBJECTS = (
          "model.dequantize(), where its method has that"),
     Kind(_is_elsewhere, "every weight in the memory of a device",
          "load it with dtype=torch.bfloat16, more or larger devices, or without device_map"),
-    Kind(_is_sharded, "a model that is whole in this process", "save it with its trainer, and pass that folder"),
     Kind(_is_frozen_for_inference, "a model whose weights can take gradients",
          "load it outside torch.inference_mode(), or pass copy.deepcopy(model) made outside it"),
     Kind(_is_computed, "weights that are parameters of their own",
