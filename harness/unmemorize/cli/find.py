@@ -57,7 +57,7 @@ def command(model: str, texts: str, out: Path, trivial: bool, as_json: bool, qui
     (of the installed packages), `python-docs`, or an hf:// path.
 
     A search that is killed loses only the batch in progress: the same command goes on. What the model could have
-    guessed is marked trivial, windows that overlap or say the same belong to one family.
+    guessed is marked trivial, windows that overlap or have nearly the same text belong to one family.
     """
     from unmemorize.cli.screen import print_json
 

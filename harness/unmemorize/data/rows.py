@@ -105,7 +105,7 @@ def _check_all_or_none(rows: Sequence[Row], has: Callable[[Row], bool], what: st
         raise DataError(
             f"{rows[having.index(False)].where}: the row has no {what}, and others have one",
             expected=f"{fields} in all rows, or in none",
-            fix="add what the model shall say in this row's place, or remove the field everywhere",
+            fix="add what the model shall generate in this row's place, or remove the field everywhere",
         )
 
 
@@ -367,7 +367,7 @@ def _empty(where: str, part: str) -> DataError:
     return DataError(
         f"{where}: {part} is empty",
         expected="at least one token",
-        fix="remove the row, or write what it shall say",
+        fix="remove the row, or write what the model shall generate",
     )
 
 

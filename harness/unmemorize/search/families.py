@@ -1,4 +1,4 @@
-"""Which of the found windows are trivial, overlap, or say the same as another."""
+"""Which of the found windows are trivial, overlap, or are near-duplicates of another."""
 
 from __future__ import annotations
 
