@@ -9,7 +9,7 @@ from typing import Any
 from writing.markdown import NOTE, fenced
 
 MEASURED = Path(__file__).resolve().parents[1] / "benchmarks.json"
-COMMAND = "pytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-json docs/benchmarks.json"
+COMMAND = "pytest -n0 tests/benchmarks --benchmark-enable --benchmark-only --benchmark-json docs/benchmarks.json"
 
 
 def speed_page() -> str:
