@@ -85,7 +85,8 @@ def _contract(name: str) -> list[str]:
         return list(_suite_file())
     contract = CONTRACTS[name]
     told = name.startswith("cell_")
-    parts = [f"## {'What it is told' if told else 'What it returns: subclasses of'} `{contract.__name__}`\n"]
+    returned = f"What it returns: {'objects' if name == 'register_layouts' else 'subclasses'} of"
+    parts = [f"## {'What it is told' if told else returned} `{contract.__name__}`\n"]
     parts += [f"{inspect.getdoc(contract)}\n", members_table(contract)]
     for other in BESIDE.get(name, ()):
         parts += [f"### {other.__name__}\n", f"{inspect.getdoc(other)}\n", members_table(other)]

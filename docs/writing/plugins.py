@@ -32,9 +32,32 @@ def metrics_page(registry: Registry) -> str:
 
 
 def providers_page(registry: Registry) -> str:
-    """Every provider."""
+    """Every provider, and the types of models whose MLPs are known."""
     trains = {True: "trains from scratch", False: "does not train from scratch"}
-    return _page(registry, "provider", "Providers", lambda provider: [("training", trains[provider.trains()])])
+    page = _page(registry, "provider", "Providers", lambda provider: [("training", trains[provider.trains()])])
+    return page + "\n" + _layouts(registry)
+
+
+def _layouts(registry: Registry) -> str:
+    """The table of layouts: one line for each row."""
+    rows = dict.fromkeys(registry.layout(name) for name in registry.names("layout"))
+    lines = [(_codes(row.model_types), code(row.blocks), "; ".join(map(_codes, row.mlps))) for row in rows]
+    return (
+        "## Types of models\n\n"
+        "Methods that look at or edit neurons and weights have to know where the MLPs are. That is known of these "
+        "types (`config.model_type`), experts included:\n\n"
+        + table(("types", "blocks", "MLPs of a block, `down` last"), lines)
+        + "\nThe MLPs of another type are found by structure, where a pass over six tokens shows them: in every block, "
+        "a linear map that feeds the residual stream and has its input from one or two others at the same position. "
+        "Cells then have the flag `layout-by-structure`, and the note `layout` holds the row to look at; returned from "
+        "[register_layouts](hooks/register_layouts.md), it confirms or corrects what was found. `unmemorize show "
+        "FOLDER` prints the MLPs of a model. Where structure does not tell, methods that need MLPs are skipped, and "
+        "the reason names the methods that act all the same.\n"
+    )
+
+
+def _codes(names: tuple[str, ...]) -> str:
+    return ", ".join(map(code, names))
 
 
 def _page(registry: Registry, kind: Any, title: str, facts: Callable[[Any], list[tuple[str, str]]]) -> str:

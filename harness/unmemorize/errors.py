@@ -131,15 +131,38 @@ class NameCollisionError(PluginError):
 
 
 class LayoutError(UnmemorizeError):
-    """An architecture without a layout."""
+    """An architecture without a layout, or that a row of the table of layouts describes wrongly."""
 
-    def __init__(self, model_type: str, available: Iterable[str], *, broken: Iterable[str] = ()) -> None:
+    @classmethod
+    def unknown(cls, model_type: str, available: Iterable[str], *, broken: Iterable[str] = ()) -> LayoutError:
+        """Build the error for a model type without a row."""
         names = ", ".join(nearest(model_type, available, most=40))
-        super().__init__(
-            f"no layout is registered for model type {model_type!r}, so its MLPs cannot be found",
+        return cls(
+            f"no layout is registered for model type {model_type!r}",
             expected=(f"one of {names}" if names else "a registered layout; none is") + _broken_note(broken),
-            fix="return a `Layout` subclass from the hook `register_layouts` (CONTRIBUTING, 'Add a layout')",
+            fix=_ADD_LAYOUT,
         )
+
+    @classmethod
+    def unfound(cls, model_type: str, reason: str) -> LayoutError:
+        """Build the error for a model type without a row whose structure does not tell where its MLPs are."""
+        return cls(
+            f"no layout is registered for model type {model_type!r}, and its structure does not tell: {reason}",
+            expected="a registered layout, or blocks that each have an MLP of one or two linear maps and a last one",
+            fix=_ADD_LAYOUT,
+        )
+
+    @classmethod
+    def of_row(cls, model_types: Iterable[str], problem: str) -> LayoutError:
+        """Build the error for a row that does not fit a model."""
+        return cls(
+            f"the layout of {', '.join(model_types)} does not fit this model: {problem}",
+            expected="names of the model's own `named_modules()` and `named_parameters()`, without a final `.weight`",
+            fix="correct the row that `register_layouts` returns",
+        )
+
+
+_ADD_LAYOUT = "return a `Layout` from the hook `register_layouts` of a plugin: docs/hooks/register_layouts.md"
 
 
 class SelectionError(UnmemorizeError):

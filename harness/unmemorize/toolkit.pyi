@@ -33,8 +33,9 @@ from .models.testbeds import testbed_of as testbed_of
 from .training.checkpoint import Checkpoint as Checkpoint
 from .training.loop import TrainingReport as TrainingReport, train as train
 from .training.losses import TokenLosses as TokenLosses, token_losses as token_losses
+from .unlearning.activations import neuron_activations as neuron_activations
 from .unlearning.gates import gate_cost as gate_cost, gate_gradients as gate_gradients
-from .unlearning.neurons import missing_layout as missing_layout, neuron_activations as neuron_activations
+from .unlearning.neurons import missing_layout as missing_layout
 from .unlearning.objective import (
     Term as Term,
     sampled_rows as sampled_rows,

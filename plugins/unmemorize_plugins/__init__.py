@@ -103,13 +103,11 @@ def register_providers() -> list[type[ModelProvider]]:
 
 
 @hookimpl
-def register_layouts() -> list[type[Layout]]:
-    """Return the built-in layouts."""
-    from unmemorize_plugins.layouts.gpt2 import GPT2Layout
-    from unmemorize_plugins.layouts.gpt_neox import GPTNeoXLayout
-    from unmemorize_plugins.layouts.llama import LlamaLayout
+def register_layouts() -> tuple[Layout, ...]:
+    """Return the built-in table of layouts."""
+    from unmemorize_plugins.layouts import LAYOUTS
 
-    return [GPT2Layout, GPTNeoXLayout, LlamaLayout]
+    return LAYOUTS
 
 
 @hookimpl

@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from unmemorize import Context, Sequences, Testbed, TrainingStep
-from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
+from unmemorize.testing.models import known_mlps
 from unmemorize_plugins.methods.finetuning.both import Both
 from unmemorize_plugins.methods.finetuning.clean import Clean
 from unmemorize_plugins.methods.regularizers.example_tied_dropout import ExampleTiedDropout
@@ -37,7 +37,7 @@ def testbed() -> Testbed:
     generator = torch.Generator().manual_seed(0)
     rows = [torch.randint(0, 12, (50 + 2 * (i % 20),), generator=generator).tolist() for i in range(64)]
     sets = [Sequences.from_rows(rows[part::2], prompt=20, pad_id=13, first_id=100 * part) for part in (0, 1)]
-    mlps = find_mlps(model, Registry.load("none"))
+    mlps = known_mlps(model, Registry.load("none"))
     return Testbed("speed", model, sets[0], clean=sets[0], extra=sets[1], pad_id=13, mlps=mlps)
 
 
@@ -57,7 +57,7 @@ def spectral_penalty(testbed: Testbed) -> Iterator[Callable[[], Tensor]]:
 
 
 def decomposed_penalty(testbed: Testbed) -> Callable[[], Tensor]:
-    parts = [head for mlp in testbed.mlps for matrix in mlp.block_matrices() for head in matrix.by_head()]
+    parts = [head for mlp in testbed.mlps for matrix in mlp.block_matrices() for head in matrix.by_part()]
     return lambda: torch.stack([torch.linalg.svdvals(part)[0] ** 2 for part in parts]).sum()
 
 

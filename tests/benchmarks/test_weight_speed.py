@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, GPT2Config
 
 from unmemorize import Context, Sequences, Testbed
 from unmemorize.editing.selection import kth_largest, select_top
-from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
+from unmemorize.testing.models import known_mlps
 from unmemorize.toolkit import matrices_of
 from unmemorize.training.losses import sequence_losses
 from unmemorize.unlearning import subnet as learning
@@ -37,7 +37,7 @@ def small(registry: Registry) -> Testbed:
         Sequences.from_rows(torch.randint(0, 40, (ROWS, LENGTH), generator=generator), prompt=4, first_id=first)
         for first in (0, 100)
     )
-    return Testbed("small", model, forget=forget, retain=retain, mlps=find_mlps(model, registry))
+    return Testbed("small", model, forget=forget, retain=retain, mlps=known_mlps(model, registry))
 
 
 def row_gradients(testbed: Testbed, weights: list[torch.nn.Parameter]) -> list[torch.Tensor]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from unmemorize import Cost, Sequences
-from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import tiny_model, tiny_testbed
+from unmemorize.testing.models import known_mlps
 from unmemorize.toolkit import Sizes, count_shuffled_tokens, count_tokens
 
 ROWS = Sequences.from_rows([[5] * length for length in (4, 9, 6, 3, 2)], prompt=1)
@@ -26,7 +26,7 @@ def test_shuffled_rows_may_stand_beside_the_longest() -> None:
 
 def test_sizes_are_counted_on_the_model(registry: Registry) -> None:
     model = tiny_model("llama", dtype=torch.bfloat16)
-    size = Sizes.of(tiny_testbed(model, find_mlps(model, registry)))
+    size = Sizes.of(tiny_testbed(model, known_mlps(model, registry)))
     assert size[:5] == (2, 80, 16, 2 * 3 * 40 * 16, 40 * 16)
     assert size.weight_bytes == 2
     assert size.parameters == sum(parameter.numel() for parameter in model.parameters())

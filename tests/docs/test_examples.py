@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import logging
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPTJConfig, GPTJForCausalLM
+from transformers import CodeGenConfig, CodeGenForCausalLM
 
 import unmemorize
 from unmemorize.registry.files import read_plugin
@@ -65,18 +66,17 @@ def test_the_provider_regurgitates_its_forget_set() -> None:
     assert extraction.extractable.tolist() == [True] * 5
 
 
-def test_the_layout_makes_methods_work_on_gptj(full: Registry) -> None:
-    config = GPTJConfig(vocab_size=32, n_positions=16, n_embd=16, n_layer=2, n_head=2, rotary_dim=4, bos_token_id=1,
-                        eos_token_id=1)  # fmt: skip
-    model = GPTJForCausalLM(config).eval()
-    with pytest.raises(unmemorize.ConfigError, match="no layout is registered for model type 'gptj'"):
-        unmemorize.mitigate(model, method="durable", forget=[[3, 4, 5, 6]], registry=Registry.load("none"))
-    mlps = full.layout("gptj")().mlps(model)
-    assert [(mlp.neurons, mlp.down.name) for mlp in mlps] == [
-        (64, f"transformer.h.{layer}.mlp.fc_out.weight") for layer in range(2)
-    ]
-    assert all(mlp.down.weight is model.get_parameter(mlp.down.name) for mlp in mlps)
-    assert unmemorize.mitigate(model, method="durable", forget=[[3, 4, 5, 6]], registry=full).edited > 0
+def test_the_layout_makes_methods_work_on_codegen(full: Registry) -> None:
+    config = CodeGenConfig(vocab_size=32, n_positions=16, n_embd=16, n_layer=2, n_head=4, rotary_dim=4, bos_token_id=1,
+                           eos_token_id=1)  # fmt: skip
+    model = CodeGenForCausalLM(config).eval()
+    unconfirmed = unmemorize.mitigate(
+        copy.deepcopy(model), method="durable", forget=[[3, 4, 5, 6]], registry=Registry.load("none")
+    )
+    assert "layout-by-structure" in unconfirmed.flags
+    done = unmemorize.mitigate(model, method="durable", forget=[[3, 4, 5, 6]], registry=full)
+    assert done.edited == unconfirmed.edited > 0
+    assert "layout-by-structure" not in done.flags
 
 
 def test_the_executor_gives_every_task_a_process_of_its_own(full: Registry) -> None:

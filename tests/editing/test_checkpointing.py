@@ -13,9 +13,9 @@ from torch import Tensor
 from unmemorize import Testbed
 from unmemorize.contracts.layout import MLP
 from unmemorize.editing.checkpointing import checkpointed_blocks
-from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_testbed
+from unmemorize.testing.models import known_mlps
 from unmemorize.training.losses import sequence_losses
 from unmemorize.unlearning.gates import gated_activations
 
@@ -23,7 +23,7 @@ from unmemorize.unlearning.gates import gated_activations
 @pytest.fixture(params=ARCHITECTURES)
 def testbed(request: pytest.FixtureRequest, registry: Registry) -> Testbed:
     model = tiny_model(request.param)
-    return tiny_testbed(model, find_mlps(model, registry))
+    return tiny_testbed(model, known_mlps(model, registry))
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def test_dropout_draws_the_same_in_both_passes(registry: Registry) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.5
-    testbed = tiny_testbed(model, find_mlps(model, registry))
+    testbed = tiny_testbed(model, known_mlps(model, registry))
     model.train()
     torch.manual_seed(0)
     expected = gradients(testbed)

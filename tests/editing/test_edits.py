@@ -7,10 +7,10 @@ import torch
 
 from unmemorize.editing.edits import gradients_of, matrices_of, zero_neurons, zero_weights
 from unmemorize.execution.reference import Reference
-from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_sequences
-from unmemorize.unlearning.neurons import neuron_activations
+from unmemorize.testing.models import known_mlps
+from unmemorize.unlearning.activations import neuron_activations
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -21,7 +21,7 @@ def architecture(request: pytest.FixtureRequest) -> str:
 def test_the_layout_names_parameters_of_the_state_dict(architecture: str, registry: Registry) -> None:
     model = tiny_model(architecture)
     state = model.state_dict()
-    mlps = find_mlps(model, registry)
+    mlps = known_mlps(model, registry)
     assert [mlp.layer for mlp in mlps] == [0, 1]
     for name, matrix in matrices_of(mlps).items():
         assert state[name].data_ptr() == matrix.weight.data_ptr()
@@ -32,7 +32,7 @@ def test_the_layout_names_parameters_of_the_state_dict(architecture: str, regist
 
 def test_removing_a_neuron_equals_setting_its_activation_to_zero(architecture: str, registry: Registry) -> None:
     model = tiny_model(architecture)
-    mlps = find_mlps(model, registry)
+    mlps = known_mlps(model, registry)
     ids = tiny_sequences(3, seed=9).inputs()
     mask = torch.zeros(2, mlps[0].neurons, dtype=torch.bool)
     mask[0, 3] = mask[1, [0, 7]] = True
@@ -52,7 +52,7 @@ def test_removing_a_neuron_equals_setting_its_activation_to_zero(architecture: s
 
 def test_hooks_are_gone_after_an_exception(architecture: str, registry: Registry) -> None:
     model = tiny_model(architecture)
-    mlps = find_mlps(model, registry)
+    mlps = known_mlps(model, registry)
 
     def broken(layer: int, activations: torch.Tensor) -> None:
         raise ValueError("inside a hook")
@@ -64,7 +64,7 @@ def test_hooks_are_gone_after_an_exception(architecture: str, registry: Registry
 
 def test_changes_are_counted_and_restored_exactly(architecture: str, registry: Registry) -> None:
     model = tiny_model(architecture)
-    mlps = find_mlps(model, registry)
+    mlps = known_mlps(model, registry)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     reference = Reference(model)
     assert reference.changes(model).edited == 0

@@ -63,16 +63,28 @@ TEXTS: list[tuple[UnmemorizeError, str]] = [
         "  fix: rename or uninstall one of them, or set UNMEMORIZE_PLUGINS=none (or to a list of plugins)",
     ),
     (
-        LayoutError("gpt3", ["llama", "gpt2"], broken=["plugin 'a' (a 1)"]),
-        "no layout is registered for model type 'gpt3', so its MLPs cannot be found\n"
+        LayoutError.unknown("gpt3", ["llama", "gpt2"], broken=["plugin 'a' (a 1)"]),
+        "no layout is registered for model type 'gpt3'\n"
         "  expected: one of gpt2, llama (not loaded, because broken: plugin 'a' (a 1))\n"
-        "  fix: return a `Layout` subclass from the hook `register_layouts` (CONTRIBUTING, 'Add a layout')",
+        "  fix: return a `Layout` from the hook `register_layouts` of a plugin: docs/hooks/register_layouts.md",
     ),
     (
-        LayoutError("gpt3", []),
-        "no layout is registered for model type 'gpt3', so its MLPs cannot be found\n"
+        LayoutError.unknown("gpt3", []),
+        "no layout is registered for model type 'gpt3'\n"
         "  expected: a registered layout; none is\n"
-        "  fix: return a `Layout` subclass from the hook `register_layouts` (CONTRIBUTING, 'Add a layout')",
+        "  fix: return a `Layout` from the hook `register_layouts` of a plugin: docs/hooks/register_layouts.md",
+    ),
+    (
+        LayoutError.unfound("mamba", "block 0 has no such map"),
+        "no layout is registered for model type 'mamba', and its structure does not tell: block 0 has no such map\n"
+        "  expected: a registered layout, or blocks that each have an MLP of one or two linear maps and a last one\n"
+        "  fix: return a `Layout` from the hook `register_layouts` of a plugin: docs/hooks/register_layouts.md",
+    ),
+    (
+        LayoutError.of_row(["one", "two"], "h.0 lacks mlp.up"),
+        "the layout of one, two does not fit this model: h.0 lacks mlp.up\n"
+        "  expected: names of the model's own `named_modules()` and `named_parameters()`, without a final `.weight`\n"
+        "  fix: correct the row that `register_layouts` returns",
     ),
     (
         SelectionError.empty(0.001, 512, "layer 3"),

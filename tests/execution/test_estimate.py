@@ -14,9 +14,9 @@ from unmemorize.execution import estimate, memory
 from unmemorize.execution.estimate import Need, advice_for, estimate_cost, needed
 from unmemorize.execution.memory import free_bytes
 from unmemorize.execution.probe import Rates, activation_bytes, probe, probe_rows
-from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_sequences, tiny_testbed
+from unmemorize.testing.models import known_mlps
 
 CPU = torch.device("cpu")
 RATES = Rates(forward=2.0, backward=3.0, training=5.0, sweep=0.5, multiplication=0.25)
@@ -45,7 +45,7 @@ def declaring(**units: Any) -> Method:
 @pytest.fixture(params=ARCHITECTURES)
 def testbed(request: pytest.FixtureRequest, registry: Registry) -> Testbed:
     model = tiny_model(request.param)
-    return tiny_testbed(model, find_mlps(model, registry))
+    return tiny_testbed(model, known_mlps(model, registry))
 
 
 def test_seconds_are_units_times_rates(testbed: Testbed) -> None:

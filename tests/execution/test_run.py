@@ -197,16 +197,10 @@ def test_worker_processes_give_the_same_numbers(run_toys: Run, tmp_path: Path) -
 def test_plugins_of_this_process_cannot_go_to_others(run_toys: Run, toys: Registry) -> None:
     from unmemorize import Layout
 
-    class Mine(Layout):
-        model_types = ("mine",)
-
-        def mlps(self, model: object) -> tuple[()]:
-            return ()
-
     class Plugin:
         @hookimpl
-        def register_layouts(self) -> list[type[Layout]]:
-            return [Mine]
+        def register_layouts(self) -> list[Layout]:
+            return [Layout(model_types=("mine",), blocks="h", mlps=(("up", "down"),))]
 
     toys.add(Plugin(), name="inline")
     with pytest.raises(unmemorize.ConfigError, match="registered at run time cannot reach other processes: inline"):

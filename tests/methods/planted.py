@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config
 
 from unmemorize import Context, Sequences, Testbed, TrainingRecipe, Window
-from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
+from unmemorize.testing.models import known_mlps
 from unmemorize.toolkit import train
 
 VOCABULARY = 32
@@ -69,5 +69,5 @@ def build_planted() -> Testbed:
         holdouts={"regular": holdout},
         window=Window(PROMPT, LENGTH - PROMPT),
         recipe=RECIPE,
-        mlps=find_mlps(model, Registry.load("none")),
+        mlps=known_mlps(model, Registry.load("none")),
     )

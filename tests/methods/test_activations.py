@@ -28,7 +28,7 @@ def by_definition(testbed: Testbed, sign: str) -> torch.Tensor:
 @pytest.mark.parametrize("sign", ["mean_of_abs", "abs_of_mean"])
 def test_attribution_is_its_definition(testbed: Testbed, sign: str) -> None:
     scores = Activations(sign=sign, batch_size=4).attribute(testbed, Context())
-    assert torch.allclose(scores, by_definition(testbed, sign), rtol=1e-4, atol=1e-6)
+    assert torch.allclose(scores, by_definition(testbed, sign).flatten(), rtol=1e-4, atol=1e-6)
 
 
 def test_the_top_share_of_every_layer_is_removed_and_nothing_else(testbed: Testbed) -> None:

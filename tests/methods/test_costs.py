@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_map_only
 
 from unmemorize import Context, Method, Sequences, Testbed, TrainingRecipe, Window
 from unmemorize.execution.estimate import needed
-from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, tiny_model
+from unmemorize.testing.models import known_mlps
 from unmemorize.toolkit import train
 
 REGISTRY = Registry.load("none")
@@ -50,7 +50,7 @@ def even_testbed(model: Any) -> Testbed:
     return Testbed(
         name="even", model=model, forget=rows(6, first=0), retain=rows(10, first=100), extra=rows(10, first=200),
         clean=rows(4, first=300), window=Window(5, 7), pad_id=2, trainable=True,
-        recipe=TrainingRecipe(epochs=2, batch_size=5), mlps=find_mlps(model, REGISTRY),
+        recipe=TrainingRecipe(epochs=2, batch_size=5), mlps=known_mlps(model, REGISTRY),
         facts={"training_tokens": 2 * TRAINING * 12, "training_sequences": TRAINING, "epochs": 2, "steps": 8},
     )  # fmt: skip
 

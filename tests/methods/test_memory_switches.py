@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from unmemorize import Context, Testbed, mitigate
 from unmemorize.editing.checkpointing import checkpointed_blocks
-from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
+from unmemorize.testing.models import known_mlps
 from unmemorize.testing.state import ModelState, differences
 
 REGISTRY = Registry.load("none")
@@ -34,7 +34,7 @@ def weights_after(testbed: Testbed, name: str, *, saving: bool = False) -> dict[
     kind = REGISTRY.method(name)
     small = {"ratio": 0.1} if "ratio" in kind.Config.model_fields else {}
     model = copy.deepcopy(testbed.model)
-    twin = dataclasses.replace(testbed, model=model, mlps=find_mlps(model, REGISTRY), clean=testbed.extra)
+    twin = dataclasses.replace(testbed, model=model, mlps=known_mlps(model, REGISTRY), clean=testbed.extra)
     with checkpointed_blocks(twin.mlps if saving else ()):
         kind(**small | FEW.get(name, {})).apply(twin, Context(checkpointing=saving, offload=saving))
     return {key: value.detach() for key, value in model.named_parameters()}
@@ -59,7 +59,7 @@ def with_dropout(model: PreTrainedModel) -> PreTrainedModel:
 def left_on(model: PreTrainedModel) -> PreTrainedModel:
     """Leave a model in the middle of a training with dropout, one block in eval mode and gradient checkpointing."""
     with_dropout(model).train()
-    find_mlps(model, REGISTRY)[0].block.eval()
+    known_mlps(model, REGISTRY)[0].block.eval()
     enable: Any = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable()
     return model

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from unmemorize import MLP, Context, DivergedError, Layout, Matrix, Testbed, TrainingRecipe, TrainingStep
+from unmemorize import Context, DivergedError, Layout, Testbed, TrainingRecipe, TrainingStep
 from unmemorize.errors import DeadlineExceeded
+from unmemorize.models.layouts import mlps_of
 from unmemorize.testing import tiny_model
 from unmemorize.toolkit import token_losses, train
 from unmemorize_plugins.methods.regularizers.spectral_norm import SpectralNorm
@@ -54,7 +55,7 @@ def outputs_of_parts(testbed: Testbed) -> set[tuple[float, ...]]:
 
 
 def test_heads_are_cut_as_the_forward_pass_cuts_them(testbed: Testbed) -> None:
-    parts = [part for matrix in testbed.mlps[0].block_matrices() for part in matrix.by_head()]
+    parts = [part for matrix in testbed.mlps[0].block_matrices() for part in matrix.by_part()]
     assert {tuple(part.detach().flatten().sort().values.tolist()) for part in parts} == outputs_of_parts(testbed)
     assert len(parts) == len(by_hand(testbed, 0))
 
@@ -105,7 +106,7 @@ def test_training_lowers_the_largest_singular_values(testbed: Testbed) -> None:
     )
     tops = [
         torch.stack(
-            [torch.linalg.svdvals(part.detach())[0] for m in mlps for x in m.block_matrices() for part in x.by_head()]
+            [torch.linalg.svdvals(part.detach())[0] for m in mlps for x in m.block_matrices() for part in x.by_part()]
         )
         for _, mlps in (plain, penalized)
     ]
@@ -125,22 +126,10 @@ def test_only_the_matrices_of_the_blocks_feel_the_penalty(testbed: Testbed) -> N
         assert felt == (name in matrices), name
 
 
-class WithoutAttention(Layout):
-    """A layout that names MLPs only."""
-
-    model_types = ("gpt2",)
-
-    def mlps(self, model: object) -> tuple[MLP, ...]:
-        return tuple(
-            MLP(n, block, Matrix("up", block.mlp.c_fc, True), Matrix("down", block.mlp.c_proj, True))
-            for n, block in enumerate(model.transformer.h)  # type: ignore[attr-defined]
-        )
-
-
 def test_a_layout_that_does_not_name_attention_gets_whole_matrices() -> None:
     model = tiny_model("gpt2")
-    mlp = WithoutAttention().mlps(model)[0]
-    shapes = [tuple(matrix.by_head().shape) for matrix in mlp.block_matrices()]
+    mlp = mlps_of(model, Layout(model_types=("gpt2",), blocks="transformer.h", mlps=(("mlp.c_fc", "mlp.c_proj"),)))[0]
+    shapes = [tuple(matrix.by_part().shape) for matrix in mlp.block_matrices()]
     assert shapes == [(1, 16, 48), (1, 16, 16), (1, 16, 64), (1, 64, 16)]
 
 

@@ -88,7 +88,7 @@ def test_the_same_plugin_or_the_same_plugin_name_twice_is_refused() -> None:
 
 def test_one_name_may_stand_for_things_of_two_kinds() -> None:
     registry = Registry()
-    layout = type("L", (Layout,), {"model_types": ("one",), "mlps": lambda self, model: ()})
+    layout = Layout(model_types=("one",), blocks="h", mlps=(("up", "down"),))
     registry.add(plugin("one"), name="first")
     registry.add(SimpleNamespace(register_layouts=hookimpl(lambda: [layout])), name="second")
     assert registry.layout("one") is layout

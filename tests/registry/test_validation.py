@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,10 +47,7 @@ class GoodExecutor(ExecutorFactory):
     def create(self) -> Any: ...
 
 
-class GoodLayout(Layout):
-    model_types = ("one", "two")
-
-    def mlps(self, model: Any) -> Any: ...
+GOOD_LAYOUT = Layout(model_types=("one", "two"), blocks="h", mlps=(("up", "down"),))
 
 
 class NoDefault(StrictConfig):
@@ -83,7 +81,7 @@ def test_good_classes_give_their_names() -> None:
     assert checked_names("method", GoodMethod, "") == ("good_method",)
     assert checked_names("metric", GoodMetric, "") == ("good",)
     assert checked_names("provider", GoodProvider, "") == ("good",)
-    assert checked_names("layout", GoodLayout, "") == ("one", "two")
+    assert checked_names("layout", GOOD_LAYOUT, "") == ("one", "two")
 
 
 def test_a_provider_may_point_at_what_only_the_user_knows() -> None:
@@ -121,9 +119,13 @@ WRONG = [
         "setting called 'provider'",
         "rename 'provider'",
     ),
-    ("layout", variant(GoodLayout, model_types="gpt2"), "has model_types = 'gpt2'", '("gpt2",)'),
-    ("layout", variant(GoodLayout, model_types=()), "has model_types = ()", "model_types"),
-    ("layout", variant(Layout, model_types=("x",)), "does not implement mlps", "def mlps"),
+    ("layout", replace(GOOD_LAYOUT, model_types="gpt2"), "has model_types = 'gpt2'", '("gpt2",)'),
+    ("layout", replace(GOOD_LAYOUT, model_types=()), "has model_types = ()", "model_types"),
+    ("layout", replace(GOOD_LAYOUT, blocks=""), "has blocks = ''", 'blocks="model.layers"'),
+    ("layout", replace(GOOD_LAYOUT, mlps=("up", "down")), "has mlps = ('up', 'down')", "one MLP needs the comma"),
+    ("layout", replace(GOOD_LAYOUT, mlps=(("up",),)), "has mlps = (('up',),)", "mlp.down_proj"),
+    ("layout", replace(GOOD_LAYOUT, heads="qkv"), "has heads = 'qkv'", "one name needs the comma"),
+    ("layout", Layout, "Layout is not a Layout", "return e.g. [Layout("),
 ]
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from unmemorize import Testbed
-from unmemorize.execution.surroundings import find_mlps
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, tiny_model, tiny_testbed
+from unmemorize.testing.models import known_mlps
 from unmemorize.training import losses
 from unmemorize.training.losses import Tokens, sequence_losses, token_losses
 
@@ -16,7 +16,7 @@ from unmemorize.training.losses import Tokens, sequence_losses, token_losses
 @pytest.fixture(params=ARCHITECTURES)
 def testbed(request: pytest.FixtureRequest, registry: Registry) -> Testbed:
     model = tiny_model(request.param)
-    return tiny_testbed(model, find_mlps(model, registry))
+    return tiny_testbed(model, known_mlps(model, registry))
 
 
 @pytest.fixture

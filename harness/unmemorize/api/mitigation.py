@@ -134,10 +134,10 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     """Let a method act on a model, in place, and measure it before and after.
 
     Args:
-        model: any causal language model of transformers whose architecture has a layout, or where one is: a hub id, a
-            folder, a GGUF file, `package:NAME/path`. What stands around it (`torch.compile`, `DataParallel`) is left
-            alone. A model with PEFT adapters stays as it is: they are merged into a copy, and that is mitigated.
-            Every parameter may be changed, whatever its `requires_grad` says.
+        model: any causal language model of transformers, or where one is: a hub id, a folder, a GGUF file,
+            `package:NAME/path`. What stands around it (`torch.compile`, `DataParallel`) is left alone. A model with
+            PEFT adapters stays as it is: they are merged into a copy, and that is mitigated. Every parameter may be
+            changed, whatever its `requires_grad` says.
         method: the name of a registered method (`unmemorize list methods`).
         forget: sequences to be forgotten: texts with `tokenizer`, token ids, or both in dicts; as a list, table, array,
             tensor, file, or what `find` returned (docs/data.md lists all kinds).
@@ -171,8 +171,9 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     from unmemorize.data.settings import SequenceSettings
     from unmemorize.data.tokenization import bounds_of
     from unmemorize.execution.act import Bench, Skipped, act
+    from unmemorize.execution.architecture import fill_mlps
     from unmemorize.execution.environment import best_device
-    from unmemorize.execution.surroundings import Surroundings, find_mlps
+    from unmemorize.execution.surroundings import Surroundings
     from unmemorize.models.caller import as_left
     from unmemorize.models.source import as_opened
     from unmemorize.suite.error_messages import Place, validated
@@ -187,7 +188,7 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     sources = Sources(forget, forget_unseen, retain, holdout, general)
     sets = open_sets(sources, reading, tokenizer, bounds, Context(seed=seed).generator)
     testbed = _own_testbed(model, tokenizer, sets, bounds)
-    testbed.mlps = find_mlps(model, registry)
+    fill_mlps(testbed, registry)
     measured = _metrics(registry, metrics)
     try:
         with as_left(model) as recomputed:

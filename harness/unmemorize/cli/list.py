@@ -59,6 +59,8 @@ def _summary(kind: str, value: Any) -> str:
         import tomllib
 
         return str(tomllib.loads(Path(value).read_text(encoding="utf-8-sig")).get("description", ""))
+    if kind == "layout":
+        return f"{value.blocks}: {'; '.join(', '.join(names) for names in value.mlps)}"
     return first_sentence(value.__dict__.get("__doc__") or "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
 @plugin_option
 @shared_options(json="Print the JSON schema of its settings.")
 def command(name: str, plugins: tuple[Path, ...], as_json: bool) -> None:
-    """Show the method, metric, provider, layout, executor or suite called NAME."""
+    """Show the method, metric, provider, layout, executor or suite called NAME, or the MLPs of a model's folder."""
     from unmemorize.cli.screen import print_json
 
     registry = load_registry(plugins)
+    if (Path(name) / "config.json").is_file() and not as_json:
+        _show_model(registry, name)
+        return
     found = _found(registry, name)
     if as_json:
         shown = [_as_json(registry, kind, name) for kind in found]
@@ -75,7 +79,10 @@ def _as_json(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:
         from unmemorize.suite import load_suite
 
         return load_suite(name, registry).model_dump(mode="json")
-    config = getattr(registry.get(kind, name), "Config", None)
+    value = registry.get(kind, name)
+    if kind == "layout":
+        return dataclasses.asdict(value)
+    config = getattr(value, "Config", None)
     return {} if config is None else config.model_json_schema()
 
 
@@ -86,7 +93,8 @@ def _show(registry: Registry, kind: Kind, name: str) -> None:
 
     value = registry.get(kind, name)
     click.secho(f"{name} ({kind})", bold=True)
-    click.echo(f"\n{inspect.cleandoc(value.__dict__.get('__doc__') or 'It has no description.')}\n")
+    about = repr(value) if kind == "layout" else value.__dict__.get("__doc__")
+    click.echo(f"\n{inspect.cleandoc(about or 'It has no description.')}\n")
     for label, text in _facts(kind, value, facts(registry, kind, name)):
         click.echo(f"{label + ':':<10} {text}")
     config = getattr(value, "Config", None)
@@ -130,6 +138,22 @@ def _snippet(kind: Kind, name: str, config: Any) -> str:
     if kind == "executor":
         return f'[run]\nexecutor = "{name}"\n\n{snippet("run.executor_config", config)}'
     return snippet(f"{kind}.{name}", config)
+
+
+def _show_model(registry: Registry, folder: str) -> None:
+    """Show where the MLPs of a model are, how they were found and, where they were not, which methods act on it."""
+    from unmemorize.contracts.testbed import Sequences, Testbed
+    from unmemorize.execution.architecture import fill_mlps
+    from unmemorize.models.source import ModelSource, open_model
+
+    model = open_model(ModelSource(model=folder)).model
+    testbed = Testbed("shown", model, forget=Sequences.from_rows([[0, 0]], prompt=1))
+    fill_mlps(testbed, registry)
+    click.secho(f"{folder} (model of type {model.config.model_type!r})\n", bold=True)
+    for mlp in testbed.mlps:
+        matrices = ", ".join(matrix.name for matrix in mlp.matrices)
+        click.echo(f"block {mlp.layer}: {mlp.neurons} neurons, {matrices}")
+    click.echo(testbed.mlps_note or f"by the layout of {model.config.model_type!r}")
 
 
 def _show_suite(registry: Registry, name: str) -> None:

@@ -63,9 +63,9 @@ class Sizes(NamedTuple):
         matrices = [matrix.weight for mlp in testbed.mlps for matrix in mlp.matrices]
         parameters = list(testbed.model.parameters())
         return cls(
-            layers=len(testbed.mlps),
+            layers=len({mlp.layer for mlp in testbed.mlps}),
             neurons=sum(mlp.neurons for mlp in testbed.mlps),
-            width=int(testbed.mlps[0].down.by_input().shape[1]) if testbed.mlps else 0,
+            width=int(testbed.mlps[0].down.by_input().shape[-1]) if testbed.mlps else 0,
             weights=sum(weight.numel() for weight in matrices),
             largest=max((weight.numel() for weight in matrices), default=0),
             parameters=sum(parameter.numel() for parameter in parameters),

@@ -63,8 +63,8 @@ def register_providers() -> Iterable[type[ModelProvider]]:  # type: ignore[empty
 
 
 @hookspec
-def register_layouts() -> Iterable[type[Layout]]:  # type: ignore[empty-body]
-    """Return the layout classes of this plugin: where the MLPs of an architecture are."""
+def register_layouts() -> Iterable[Layout]:  # type: ignore[empty-body]
+    """Return the layouts of this plugin: rows that say where the MLPs of an architecture are."""
 
 
 @hookspec

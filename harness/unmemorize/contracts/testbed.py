@@ -262,7 +262,9 @@ class Testbed:
     modality: Literal["math", "language"] = "language"
     """What the tokens stand for."""
     mlps: tuple[MLP, ...] = ()
-    """Where the MLPs are; the core fills this in from the layout of the model's type."""
+    """Where the MLPs are; the core fills this in from the layout of the model's type, or finds them by structure."""
+    mlps_note: str = ""
+    """How MLPs without a layout were found, or why there are none; the core fills this in."""
     decoding: tuple[Any, ...] = ()
     """Logits processors of a decode-time method that is measured; the core fills this in from what the method left."""
     facts: dict[str, Any] = field(default_factory=dict)

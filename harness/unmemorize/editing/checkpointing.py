@@ -30,8 +30,8 @@ def checkpointed_blocks(mlps: Sequence[MLP]) -> Iterator[None]:
     Memory: for L blocks of width d, L * d numbers per token and the activations of one block, not of L.
     """
     with ExitStack() as stack:
-        for mlp in mlps:
-            stack.enter_context(_recomputing(mlp.block))
+        for block in {id(mlp.block): mlp.block for mlp in mlps}.values():  # one may have several
+            stack.enter_context(_recomputing(block))
         yield
 
 

@@ -53,18 +53,19 @@ def zero_weights(mlps: Sequence[MLP], masks: Mapping[str, Tensor]) -> None:
                 matrix.weight.masked_fill_(masks[name].to(matrix.weight.device), 0.0)
 
 
-def zero_neurons(mlps: Sequence[MLP], mask: Tensor) -> None:
+def zero_neurons(mlps: Sequence[MLP], masks: Iterable[Tensor]) -> None:
     """Remove neurons from the residual stream: set their outgoing weights to zero.
 
     Args:
         mlps: the MLPs of the model.
-        mask: (layers, neurons) bool, True at the neurons to remove.
+        masks: (neurons,) bool for each MLP, True at the neurons to remove.
     """
     import torch
 
     with torch.no_grad():
-        for mlp, row in zip(mlps, mask, strict=True):
-            mlp.down.by_input()[row.to(mlp.down.weight.device)] = 0.0
+        for mlp, mask in zip(mlps, masks, strict=True):
+            rows = mlp.down.by_input()
+            rows[mask.to(rows.device).view(rows.shape[:-1])] = 0.0
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from unmemorize.editing.edits import gradients_of
 from unmemorize.errors import DivergedError, NoOpError, NotFiniteError, ReportError, StateDictError, listed
 from unmemorize.evaluation import evaluate
 from unmemorize.evaluation.evaluate import Measured, ValueKey
+from unmemorize.execution.architecture import flag_structure
 from unmemorize.execution.environment import synchronize
 from unmemorize.execution.estimate import advice_for, needed
 from unmemorize.execution.isolation import isolated
@@ -142,6 +143,7 @@ def act(bench: Bench, method: Method, context: Context, provider: ModelProvider 
     bench.check_fits(method, view, context)
     bench.warm_up()
     given = _given(bench, view, method, context, provider)
+    flag_structure(method, testbed, given)
     try:
         with memory_peak(given.device) as memory, isolated(given.seed), _checkpointed(testbed, method, context):
             total = _timed_apply(method, view, given)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unmemorize.contracts.context import Context
+from unmemorize.contracts.cost import Sizes
 from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.editing.checkpointing import checkpointed_blocks
 from unmemorize.editing.edits import gradients_of, matrices_of
@@ -117,7 +118,7 @@ def activation_bytes(testbed: Testbed, context: Context, *, training: bool) -> f
     each = sum(kept.values()) / ids.numel()
     if not (context.checkpointing and testbed.mlps):
         return each
-    layers = len(testbed.mlps)
+    layers = Sizes.of(testbed).layers
     return each / layers + layers * hidden.shape[-1] * hidden.element_size()
 
 

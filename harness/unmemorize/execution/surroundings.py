@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unmemorize.contracts.answers import ask
 from unmemorize.contracts.context import Context, Progress, Silent
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.contracts.testbed import Testbed
-from unmemorize.errors import LayoutError
+from unmemorize.execution.architecture import fill_mlps
 from unmemorize.execution.environment import synchronize
 from unmemorize.models.gate import admitted
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from unmemorize.registry.manager import Registry
 
 
@@ -56,14 +54,6 @@ def load_testbed(provider: ModelProvider, name: str, context: Context, registry:
     testbed.name = name
     testbed.model = admitted(testbed.model, f"the model of the testbed {name!r}")
     testbed.trainable = provider.trains()
-    testbed.mlps = find_mlps(testbed.model, registry)
+    fill_mlps(testbed, registry)
     testbed.model.eval()
     return testbed
-
-
-def find_mlps(model: PreTrainedModel, registry: Registry) -> Any:
-    """Return the MLPs of a model, or none where nobody registered its layout."""
-    try:
-        return registry.layout(model.config.model_type)().mlps(model)
-    except LayoutError:
-        return ()

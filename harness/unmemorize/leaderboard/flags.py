@@ -21,6 +21,7 @@ FLAGS: Final[Mapping[str, str]] = {
     "returns-under-attack": "under a robustness attack at least 10 points more are memorized than without it",
     "sees-more": "shown a kind of data that fewer than half of this table's methods of its stage were shown",
     "approximate-attribution": "the attribution is an estimate, not the method's definition",
+    "layout-by-structure": "no layout fits the model's type: its MLPs were found by structure (note `layout`)",
     "tie-broken": "units of equal score stood at the threshold, and their position decided which were chosen",
     "no-halves": "chosen and reported on the same sequences, for want of values on halves of the set",
     "unequal-grid": "chosen among several configurations, but not as many as another chosen method had",

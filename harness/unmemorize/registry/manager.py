@@ -186,9 +186,9 @@ class Registry:
         found: type[ModelProvider] = self.get("provider", name)
         return found
 
-    def layout(self, model_type: str) -> type[Layout]:
-        """Return the layout of the architecture `model_type`."""
-        found: type[Layout] = self.get("layout", model_type)
+    def layout(self, model_type: str) -> Layout:
+        """Return the row of the table of layouts that describes the architecture `model_type`."""
+        found: Layout = self.get("layout", model_type)
         return found
 
     def executor(self, name: str) -> type[ExecutorFactory]:
@@ -201,7 +201,7 @@ class Registry:
         return Path(self._only("suite", name).value)
 
     def get(self, kind: Kind, name: str, *, where: str = "") -> Any:
-        """Return the class (or path) of `kind` called `name`; `where` says in errors who asked.
+        """Return the class (or layout, or path) of `kind` called `name`; `where` says in errors who asked.
 
         Raises:
             UnknownNameError: nothing is called that (for layouts: LayoutError).
@@ -276,7 +276,7 @@ class Registry:
                 )
         broken = [info.label for info in self._broken]
         if kind == "layout":
-            raise LayoutError(name, self.names(kind), broken=broken)
+            raise LayoutError.unknown(name, self.names(kind), broken=broken)
         raise UnknownNameError(kind, name, self.names(kind), where=where, broken=broken)
 
 

@@ -24,7 +24,6 @@ CONTRACTS: dict[Kind, type] = {
     "method": Method,
     "metric": Metric,
     "provider": ModelProvider,
-    "layout": Layout,
     "executor": ExecutorFactory,
 }
 SNAKE_CASE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -57,12 +56,12 @@ def checked_names(kind: Kind, value: object, plugin: str) -> tuple[str, ...]:
     """
     if kind == "suite":
         return (_suite_name(value, plugin),)
-    broken = next(_broken_rules(kind, value), None)
+    rules = _layout(value) if kind == "layout" else _broken_rules(kind, value)
+    broken = next(rules, None)
     if broken is not None:
         where = value.__qualname__ if isinstance(value, type) else f"{type(value).__name__}(...)"
         raise PluginError(f"{plugin}: {where} {broken.problem}", expected=broken.expected, fix=broken.fix)
-    assert isinstance(value, type)
-    return tuple(value.model_types) if issubclass(value, Layout) else (str(value.name),)  # type: ignore[attr-defined]
+    return value.model_types if isinstance(value, Layout) else (str(value.name),)  # type: ignore[attr-defined]
 
 
 def _broken_rules(kind: Kind, value: object) -> Iterator[Broken]:
@@ -70,9 +69,6 @@ def _broken_rules(kind: Kind, value: object) -> Iterator[Broken]:
         yield _wrong_kind(kind, value)
         return
     yield from _abstract(value)
-    if kind == "layout":
-        yield from _model_types(value)
-        return
     yield from _name(kind, value)
     yield from RULES[kind](value)
     yield from _config(kind, value)
@@ -218,14 +214,45 @@ def _valid_defaults(config: type[StrictConfig]) -> Iterator[Broken]:
         )
 
 
-def _model_types(value: Any) -> Iterator[Broken]:
-    types = getattr(value, "model_types", None)
-    if not isinstance(types, tuple) or not types or not all(isinstance(t, str) and t for t in types):
+def _layout(value: object) -> Iterator[Broken]:
+    if not isinstance(value, Layout):
         yield Broken(
-            f"has model_types = {types!r}",
-            "a tuple of the values of `config.model_type` that it describes",
-            f'write e.g. `model_types = ("gpt2",)` in {value.__name__}; one type needs the comma, too',
+            "is not a Layout",
+            "rows: objects of unmemorize.Layout",
+            'return e.g. [Layout(model_types=("mine",), blocks="model.layers", mlps=(("mlp.up", "mlp.down"),))]',
         )
+        return
+    if not _names(value.model_types):
+        yield Broken(
+            f"has model_types = {value.model_types!r}",
+            "a tuple of the values of `config.model_type` that it describes",
+            'write e.g. `model_types=("gpt2",)`; one type needs the comma, too',
+        )
+    if not isinstance(value.blocks, str) or not value.blocks:
+        yield Broken(
+            f"has blocks = {value.blocks!r}",
+            "the name of the model's list of transformer blocks",
+            'write e.g. `blocks="model.layers"`',
+        )
+    if not isinstance(value.mlps, tuple) or not value.mlps or not all(_names(mlp, (2, 3)) for mlp in value.mlps):
+        yield Broken(
+            f"has mlps = {value.mlps!r}",
+            "a tuple of MLPs, each a tuple of two or three names in a block: (up, down) or (gate, up, down)",
+            'write e.g. `mlps=(("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),)`; one MLP needs the comma, too',
+        )
+    for field in ("heads", "attention"):
+        if getattr(value, field) and not _names(getattr(value, field)):
+            yield Broken(
+                f"has {field} = {getattr(value, field)!r}",
+                "a tuple of names in a block",
+                f'write e.g. `{field}=("self_attn.o_proj",)`; one name needs the comma, too',
+            )
+
+
+def _names(value: object, lengths: tuple[int, ...] = ()) -> bool:
+    """Whether a value is a tuple of names, as many as one of `lengths` says."""
+    named = isinstance(value, tuple) and bool(value) and all(isinstance(name, str) and name for name in value)
+    return named and (not lengths or len(value) in lengths)  # type: ignore[arg-type]
 
 
 def _suite_name(value: object, plugin: str) -> str:

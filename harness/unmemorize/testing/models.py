@@ -119,16 +119,15 @@ def tiny_testbed(model: PreTrainedModel, mlps: Sequence[MLP] | None = None) -> T
 
 
 def known_mlps(model: PreTrainedModel, registry: Registry | None = None) -> tuple[MLP, ...]:
-    """Return the MLPs of a model, or none where no layout describes them.
+    """Return the MLPs of a model, or none where they cannot be found.
 
     Args:
         model: the model.
         registry: where the layout is looked up; what is installed by default.
     """
-    from unmemorize.execution.surroundings import find_mlps
+    from unmemorize.execution.architecture import find_mlps
 
-    found: tuple[MLP, ...] = find_mlps(model, registry or _installed(os.environ.get("UNMEMORIZE_PLUGINS")))
-    return found
+    return find_mlps(model, registry or _installed(os.environ.get("UNMEMORIZE_PLUGINS"))).mlps
 
 
 @lru_cache(maxsize=2)

@@ -18,7 +18,8 @@ from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.editing.edits import gradients_of
 from unmemorize.errors import DivergedError
 from unmemorize.training.losses import sequence_losses
-from unmemorize.unlearning.neurons import NeuronConfig, NeuronUnlearning, neuron_activations
+from unmemorize.unlearning.activations import neuron_activations
+from unmemorize.unlearning.neurons import NeuronConfig, NeuronUnlearning
 from unmemorize.unlearning.objective import shuffled_rows
 
 if TYPE_CHECKING:
@@ -39,15 +40,16 @@ _GATED = 8
 
 @contextmanager
 def gated_activations(mlps: Sequence[MLP], gates: Tensor) -> Iterator[None]:
-    """Multiply neuron n of layer l by gates[l, n] wherever the model runs inside.
+    """Multiply every neuron by its gate wherever the model runs inside.
 
     Args:
         mlps: the MLPs of the model.
-        gates: (layers, neurons) float32; gradients flow to it, and are summed in float32.
+        gates: (neurons,) float32, for all MLPs in their order; gradients flow to it, and are summed in float32.
     """
+    each = gates.flatten().split([mlp.neurons for mlp in mlps])
 
-    def multiply(layer: int, activations: Tensor) -> Tensor:
-        own = gates[layer].to(activations.device)
+    def multiply(index: int, activations: Tensor) -> Tensor:
+        own = each[index].to(activations.device)
         return (activations.float() * own).to(activations.dtype)
 
     with neuron_activations(mlps, multiply):
@@ -60,14 +62,13 @@ class _Batching(Protocol):
 
 
 def gate_gradients(testbed: Testbed, sequences: Sequences, context: Context, config: _Batching) -> Tensor:
-    """Return (layers, neurons) float32: dL/dg at g = 1, the sum over tokens of a * dL/da, L = mean sequence loss.
+    """Return dL/dg at g = 1, the sum over tokens of a * dL/da, L = mean sequence loss: (neurons,) float32.
 
     Cost: one forward and backward pass. Memory: the activations of one batch.
     """
     import torch
 
-    shape = (len(testbed.mlps), testbed.mlps[0].neurons)
-    gates = torch.ones(shape, device=testbed.device, requires_grad=True)
+    gates = torch.ones(Sizes.of(testbed).neurons, device=testbed.device, requires_grad=True)
     with gradients_of(testbed.model, []), torch.enable_grad():
         for batch in context.track(list(sequences.batches(config.batch_size)), "gradients of gates"):
             with gated_activations(testbed.mlps, gates):
@@ -126,28 +127,28 @@ class GateUnlearning(NeuronUnlearning):
     Config: ClassVar[type[StrictConfig]] = GateConfig
 
     @abstractmethod
-    def initial(self, shape: tuple[int, int]) -> Tensor:
-        """Return the parameter of every gate at the start, (layers, neurons)."""
+    def initial(self, neurons: int) -> Tensor:
+        """Return the parameter of every gate at the start, (neurons,) for all MLPs in their order."""
 
     @abstractmethod
     def gates(self, parameter: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the gates of one step, (layers, neurons) in [0, 1]."""
+        """Return the gates of one step, (neurons,) in [0, 1]."""
 
     @abstractmethod
     def openness(self, parameter: Tensor) -> Tensor:
-        """Return how open each gate is, (layers, neurons) in [0, 1]: the score. Its mean is the penalty."""
+        """Return how open each gate is, (neurons,) in [0, 1]: the score. Its mean is the penalty."""
 
     def project(self, parameter: Tensor) -> None:
         """Project the parameter onto its range, in place, after a step."""
 
     def attribute(self, testbed: Testbed, context: Context) -> Tensor:
-        """Return (layers, neurons) float32."""
+        """Return (neurons,) float32."""
         import torch
 
         generator = context.generator(self.name)
         pulls = gate_gradients(testbed, testbed.forget, context, self.config)
         strength = max(float(pulls.abs().sum()), _WEAKEST)
-        parameter = self.initial((len(testbed.mlps), testbed.mlps[0].neurons)).to(testbed.device).requires_grad_()
+        parameter = self.initial(Sizes.of(testbed).neurons).to(testbed.device).requires_grad_()
         adam = torch.optim.Adam([parameter], lr=self.config.learning_rate)
         passed = torch.zeros_like(parameter)
         with gradients_of(testbed.model, []), torch.enable_grad():

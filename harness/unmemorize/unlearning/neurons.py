@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.contracts.context import Context
-from unmemorize.contracts.layout import MLP
 from unmemorize.contracts.method import Method, Stage
 from unmemorize.contracts.testbed import Testbed
 from unmemorize.editing.edits import zero_neurons
@@ -19,7 +16,7 @@ from unmemorize.editing.selection import Scope, select_top
 from unmemorize.models.versions import evaluation_mode
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 class NeuronConfig(StrictConfig):
@@ -48,7 +45,11 @@ class NeuronUnlearning(Method):
 
     @abstractmethod
     def attribute(self, testbed: Testbed, context: Context) -> Tensor:
-        """Return (layers, neurons) float32: how much each neuron is responsible for regurgitating the forget set."""
+        """Return float32, how much each neuron is responsible for regurgitating the forget set.
+
+        One number for every neuron of every MLP in their order, (neurons,); where all MLPs have as many neurons,
+        (MLPs, neurons) is the same.
+        """
 
     def supports(self, testbed: Testbed) -> str | None:
         """Answer also for models without a layout."""
@@ -56,14 +57,14 @@ class NeuronUnlearning(Method):
 
     def apply(self, testbed: Testbed, context: Context) -> None:
         """Attribute, select, remove."""
-        import torch
 
         with evaluation_mode(testbed.model):
             scores = context.shared(attribution_key(self), lambda: self.attribute(testbed, context))
         with context.timed("edit"):
-            named = {f"layer {mlp.layer}": row for mlp, row in zip(testbed.mlps, scores, strict=True)}
+            each = scores.flatten().split([mlp.neurons for mlp in testbed.mlps])
+            named = {mlp.down.name: own for mlp, own in zip(testbed.mlps, each, strict=True)}
             selection = select_top(named, self.config.ratio, self.config.scope)
-            zero_neurons(testbed.mlps, torch.stack(list(selection.masks.values())))
+            zero_neurons(testbed.mlps, selection.masks.values())
         context.report.notes["selected_neurons"] = selection.chosen
         note_ties(context, selection.ties)
 
@@ -79,7 +80,7 @@ def missing_layout(testbed: Testbed) -> str | None:
     if testbed.mlps:
         return None
     kind = testbed.model.config.model_type
-    return f"no layout is registered for model type {kind!r}; a plugin can add one through the hook register_layouts"
+    return testbed.mlps_note or f"no layout is registered for model type {kind!r}; the hook register_layouts takes one"
 
 
 def note_ties(context: Context, ties: int) -> None:
@@ -87,29 +88,3 @@ def note_ties(context: Context, ties: int) -> None:
     if ties:
         context.report.notes["ties_at_threshold"] = ties
         context.report.flags.add("tie-broken")
-
-
-@contextmanager
-def neuron_activations(mlps: Sequence[MLP], visit: Callable[[int, Tensor], Tensor | None]) -> Iterator[None]:
-    """Show (and, if `visit` returns a tensor, replace) what enters each MLP's `down`, while the context is open.
-
-    Args:
-        mlps: the MLPs to watch.
-        visit: called with the index in `mlps` and the activations (batch, position, neuron).
-    """
-    handles: list[Any] = []
-
-    def watch(index: int) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...] | None]:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-            replaced = visit(index, inputs[0])
-            return None if replaced is None else (replaced, *inputs[1:])
-
-        return hook
-
-    try:
-        for index, mlp in enumerate(mlps):
-            handles.append(mlp.down.module.register_forward_pre_hook(watch(index)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

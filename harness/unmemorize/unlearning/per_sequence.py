@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unmemorize.contracts.layout import Matrix
 from unmemorize.contracts.testbed import Sequences
-from unmemorize.editing.edits import gradients_of
+from unmemorize.editing.edits import gradients_of, visited_gradients
 from unmemorize.training.losses import Tokens, sequence_losses
 
 if TYPE_CHECKING:
@@ -34,18 +34,30 @@ def visit_sequence_gradients(
         batch: B right-padded rows.
         matrices: the matrices whose gradients are wanted.
         visit: called with a matrix and its (R, outputs, inputs) float32 gradients, whichever way round it is stored: of
-            all rows of the batch together, or of one part of them after another where they are large.
+            all rows of the batch together, or of one part of them after another where they are large. For a stack of
+            experts, (1, experts, outputs, inputs), one row after another.
         tokens: which real tokens each row's loss is averaged over.
 
-    Cost: one forward pass, and one backward pass that computes no weight gradients and ends at the lowest matrix.
+    Cost: one forward pass, and one backward pass that computes no weight gradients and ends at the lowest matrix; where
+    there are experts, a forward and backward pass for each row beside.
     Memory: the activations of the batch, and at any time the gradients of one matrix, `GRADIENTS_AT_ONCE` numbers or
     one row's.
     """
     import torch
 
-    with gradients_of(model, []), _watched(matrices, len(batch), visit), torch.enable_grad():
+    plain = [matrix for matrix in matrices if matrix.weight.ndim == 2]
+    stacks = [matrix for matrix in matrices if matrix.weight.ndim > 2]
+
+    def show(matrix: Matrix, gradient: Tensor) -> None:
+        visit(matrix, (gradient.mT if matrix.stores_input_first else gradient)[None].float())
+
+    for row in range(len(batch) if stacks else 0):
+        with visited_gradients(model, stacks, show):
+            sequence_losses(model, batch.select([row]).cut(), tokens=tokens).sum().backward()
+    with gradients_of(model, []), _watched(plain, len(batch), visit), torch.enable_grad():
         losses = sequence_losses(model, batch, tokens=tokens)
-        losses.sum().backward()
+        if plain:
+            losses.sum().backward()
     return losses.detach()
 
 

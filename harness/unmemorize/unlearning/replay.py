@@ -11,6 +11,7 @@ from unmemorize.contracts.layout import MLP
 from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.models.versions import empty_cache, keys_and_values, taking
 from unmemorize.training.losses import vocabulary_of
+from unmemorize.unlearning.activations import neuron_activations, running_as
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,18 +27,16 @@ _ROOM_CPU, _ROOM = 2**22, 2**26
 
 
 class Recording(NamedTuple):
-    """What one pass over a batch left behind. B rows, T positions, L layers, d = width, m = neurons."""
+    """What one pass over a batch left behind. B rows, T positions, L MLPs, d = width, m = neurons."""
 
     tokens: Tensor
     """(B, T) the input ids."""
     activations: list[Tensor]
     """L x (B, T, m): what entered each `down`."""
-    written: list[Tensor]
-    """L x (B, T, d): what each `down` returned."""
     outputs: list[Tensor]
-    """L x (B, T, d): what each block returned."""
+    """L x (B, T, d): what the block of each MLP returned."""
     past: list[tuple[Tensor, Tensor]]
-    """L x keys and values, each (B, heads, T, size of a head); empty if they were not asked for."""
+    """Keys and values of every block, each (B, heads, T, size of a head); empty if they were not asked for."""
 
 
 class Span(NamedTuple):
@@ -57,13 +56,13 @@ class Replay:
     """A model that can be started in the middle.
 
     `down` is linear: if the activations change by da, then what `down` writes changes by da @ down, and nothing else in
-    this layer changes. Where the block adds that to its output as it is (tested for each layer, on one row), all blocks
+    this layer changes. Where the block adds that to its output as it is (tested for each MLP, on one row), all blocks
     up to and including this one are skipped. Where something follows `down` inside the block (a norm, a multiplier),
     this block runs again too. The model's own forward supplies masks and positions. Exact, up to rounding.
 
     `room` is how many numbers reruns that are made together should fill.
 
-    Memory of a recording: B * T * L * (m + 2 d) numbers, and B * T * L * 2 d more for keys and values.
+    Memory of a recording: B * T * L * (m + d) numbers, and B * T * L * 2 d more for keys and values.
     """
 
     def __init__(self, testbed: Testbed, sequences: Sequences) -> None:
@@ -72,7 +71,7 @@ class Replay:
         self.room, self.size = room_for_reruns(testbed), Sizes.of(testbed)
         self._tuples = False  # whether blocks return tuples, as those of some architectures do
         row = self.record(sequences.select([0]).cut())
-        self.additive = [self._adds(row, layer) for layer in range(len(self.mlps))]
+        self.additive = [self._adds(row, index) for index in range(len(self.mlps))]
 
     def record(self, batch: Sequences, *, past: bool = False) -> Recording:
         """Run the model once over `batch` and keep what reruns need; keys and values only if `past`."""
@@ -81,37 +80,34 @@ class Replay:
 
         with torch.no_grad():
             nothing = [torch.empty(0)] * len(self.mlps)
-            recording = Recording(batch.inputs().to(self.device), [*nothing], [*nothing], [*nothing], [])
+            recording = Recording(batch.inputs().to(self.device), [*nothing], [*nothing], [])
 
-            def keep_down(layer: int) -> Any:
-                def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-                    recording.activations[layer], recording.written[layer] = inputs[0].detach(), output.detach()
+            def keep(index: int, activations: Tensor) -> None:
+                recording.activations[index] = activations.detach()
 
-                return hook
-
-            def keep_block(layer: int) -> Any:
+            def keep_block(index: int) -> Any:
                 def hook(_: nn.Module, __: Any, output: Tensor | tuple[Tensor, ...]) -> None:
                     self._tuples = not isinstance(output, Tensor)
-                    recording.outputs[layer] = _hidden(output).detach()
+                    recording.outputs[index] = _hidden(output).detach()
 
                 return hook
 
             with ExitStack() as stack:
-                for layer, mlp in enumerate(self.mlps):
-                    stack.callback(mlp.down.module.register_forward_hook(keep_down(layer)).remove)
-                    stack.callback(mlp.block.register_forward_hook(keep_block(layer)).remove)
+                stack.enter_context(neuron_activations(self.mlps, keep))
+                for index, mlp in enumerate(self.mlps):
+                    stack.callback(mlp.block.register_forward_hook(keep_block(index)).remove)
                 base, cache = self.model.base_model, empty_cache() if past else None
                 base(input_ids=recording.tokens, use_cache=past, **taking(base, cache))
             return recording._replace(past=keys_and_values(cache)) if past else recording
 
     def logits(
-        self, recording: Recording, layer: int, span: Span, change: Tensor, read: Tensor | None = None
+        self, recording: Recording, index: int, span: Span, change: Tensor, read: Tensor | None = None
     ) -> Tensor:
-        """Return what the model predicts if the MLP of `layer` wrote something else.
+        """Return what the model predicts if one MLP wrote something else.
 
         Args:
             recording: a pass over the rows.
-            layer: index of the MLP.
+            index: of the MLP.
             span: the input.
             change: (R, S, d) float32, added to what `down` wrote in this span. Gradients flow to it.
             read: (R, S) bool, where predictions are wanted, by default everywhere; logits are computed only there.
@@ -119,26 +115,28 @@ class Replay:
         Returns:
             (n, vocabulary) float32, for the n places of `read` in their order.
         """
-        with self._started_above(recording, layer, span, change), _reading(self.model, read):
-            past = taking(self.model, self._past(recording, layer, span))
+        with self._started_above(recording, index, span, change), _reading(self.model, read):
+            past = taking(self.model, self._past(recording, index, span))
             result = self.model(input_ids=span.of(recording.tokens), use_cache=False, **past)
         logits: Tensor = result.logits
         return logits.flatten(0, 1).float()
 
     @contextmanager
-    def _started_above(self, recording: Recording, layer: int, span: Span, change: Tensor) -> Iterator[None]:
+    def _started_above(self, recording: Recording, index: int, span: Span, change: Tensor) -> Iterator[None]:
+        layer = self.mlps[index].layer + self.additive[index]  # the first block that runs
+        skipped = [mlp for mlp in self.mlps if mlp.layer < layer]
         with ExitStack() as stack:
-            if self.additive[layer]:
-                skipped, start = layer + 1, _plus(span.of(recording.outputs[layer]), change)
+            if self.additive[index]:
+                start = _plus(span.of(recording.outputs[index]), change)
             else:
-                skipped, start = layer, span.of(recording.outputs[max(0, layer - 1)])
-                written = _plus(span.of(recording.written[layer]), change)
-                stack.enter_context(_returning(self.mlps[layer].down.module, written))
-            for mlp in self.mlps[:skipped]:
-                stack.enter_context(_returning(mlp.block, (start,) if self._tuples else start))
+                start = span.of(recording.outputs[max(0, len(skipped) - 1)])
+                stack.callback(self.mlps[index].down.module.register_forward_hook(_adding(change)).remove)
+            for block in {id(mlp.block): mlp.block for mlp in skipped}.values():
+                output = (start,) if self._tuples else start
+                stack.enter_context(running_as(block, lambda *_, output=output, **__: output))
             yield
 
-    def _past(self, recording: Recording, layer: int, span: Span) -> Any:
+    def _past(self, recording: Recording, index: int, span: Span) -> Any:
         """Return a fresh cache of the positions before the span.
 
         Of the layers that are skipped the model only asks the length: they keep one row of one head. A cache, even an
@@ -147,16 +145,16 @@ class Replay:
         if not recording.past:
             return None
         cache = empty_cache()
-        until = span.positions.start or 0
-        for index, (keys, values) in enumerate(recording.past if until else ()):
-            if index < layer or (index == layer and self.additive[layer]):
-                cache.update(keys[:1, :1, :until], values[:1, :1, :until], index)
+        until, first = span.positions.start or 0, self.mlps[index].layer + self.additive[index]
+        for layer, (keys, values) in enumerate(recording.past if until else ()):
+            if layer < first:
+                cache.update(keys[:1, :1, :until], values[:1, :1, :until], layer)
             else:
                 rows = span.rows.to(keys.device)
-                cache.update(keys[rows, :, :until], values[rows, :, :until], index)
+                cache.update(keys[rows, :, :until], values[rows, :, :until], layer)
         return cache
 
-    def _adds(self, row: Recording, layer: int) -> bool:
+    def _adds(self, row: Recording, index: int) -> bool:
         """Whether a change of what `down` writes arrives at the block's output unchanged."""
         import torch
 
@@ -166,10 +164,10 @@ class Replay:
             def look(_: nn.Module, __: Any, output: Tensor | tuple[Tensor, ...]) -> None:
                 seen.append(_hidden(output))
 
-            change = row.outputs[layer]  # as large as the output itself, so that a norm cannot hide
+            change = row.outputs[index].float()  # as large as the output itself, so that a norm cannot hide
             with ExitStack() as stack:
-                stack.callback(self.mlps[layer].block.register_forward_hook(look).remove)
-                stack.enter_context(_returning(self.mlps[layer].down.module, row.written[layer] + change))
+                stack.callback(self.mlps[index].block.register_forward_hook(look).remove)
+                stack.callback(self.mlps[index].down.module.register_forward_hook(_adding(change)).remove)
                 self.model.base_model(input_ids=row.tokens, use_cache=False)
             error = (seen[0] - 2 * change).float().norm()
             return bool(error <= _ADDITIVE_WITHIN * change.float().norm())
@@ -179,7 +177,7 @@ def recording_cost(testbed: Testbed, sequences: Sequences, batch_size: int, *, p
     """Return what it takes to make a `Replay` and to record every batch of `sequences`, with room for reruns."""
     size, given = Sizes.of(testbed), count_tokens(sequences, batch_size, whole=True)
     first = int(sequences.lengths[0]) * (1 + size.layers)
-    numbers = size.neurons + (4 if past else 2) * size.layers * size.width
+    numbers = size.neurons + (3 if past else 1) * size.layers * size.width
     return Cost(
         forward_tokens=first + given.tokens,
         device_bytes=given.largest * numbers * size.weight_bytes + 4 * room_for_reruns(testbed),
@@ -196,7 +194,7 @@ def room_for_reruns(testbed: Testbed) -> int:
 
 def outgoing_rows(mlp: MLP) -> Tensor:
     """Return (m, d) float32: what each neuron writes to the residual stream at activation 1."""
-    return mlp.down.by_input().detach().float()
+    return mlp.down.by_input().detach().flatten(0, -2).float()
 
 
 @contextmanager
@@ -217,18 +215,16 @@ def _reading(model: nn.Module, read: Tensor | None) -> Iterator[None]:
         handle.remove()
 
 
-@contextmanager
-def _returning(module: nn.Module, output: Tensor | tuple[Tensor, ...]) -> Iterator[None]:
-    """Let `module` return `output` instead of running."""
-    own = module.__dict__.get("forward")
-    module.forward = lambda *_, **__: output
-    try:
-        yield
-    finally:
-        if own is None:
-            del module.forward
-        else:
-            module.forward = own
+def _adding(change: Tensor) -> Any:
+    """Return a hook that adds to what a `down` writes, (R, S, d), however its module counts rows and positions."""
+
+    def hook(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+        import torch
+
+        first, *others = output.reshape(-1, *change.shape)  # others where each expert's part is given
+        return torch.stack([_plus(first, change), *others]).view_as(output)
+
+    return hook
 
 
 def _hidden(output: Tensor | tuple[Tensor, ...]) -> Tensor:

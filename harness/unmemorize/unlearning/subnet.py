@@ -160,7 +160,7 @@ def _initial_scores(matrix: Matrix, generator: torch.Generator) -> Tensor:
     """Kaiming-uniform with a = sqrt(5): uniform in +-1/sqrt(inputs). Drawn on the CPU, so that devices agree."""
     import torch
 
-    inputs = matrix.by_input().shape[0]
-    uniform = torch.rand(matrix.by_input().T.shape, generator=generator)
+    inputs = matrix.by_input().shape[-2]
+    uniform = torch.rand(matrix.by_input().mT.shape, generator=generator)
     scores = uniform.mul_(2).sub_(1).div_(math.sqrt(inputs))
-    return scores.T.contiguous() if matrix.stores_input_first else scores
+    return scores.mT.contiguous() if matrix.stores_input_first else scores

@@ -38,9 +38,9 @@ class HuggingFaceConfig(SequenceSource, ModelSource):
 class HuggingFace(ModelProvider):
     """A causal language model from the hub, a folder or a GGUF file, with sequences from files.
 
-    Rows of token ids need no tokenizer. Neuron and weight methods need a layout for the model's architecture; without
-    one they say so and are skipped, and fine-tuning methods work. Rows are padded on the right and padding is never
-    attended to, so that a tokenizer without padding is no obstacle.
+    Rows of token ids need no tokenizer. Neuron and weight methods need to know the model's MLPs; where neither a layout
+    nor its structure tells, they say so and are skipped, and fine-tuning methods work. Rows are padded on the right and
+    padding is never attended to, so that a tokenizer without padding is no obstacle.
 
     Memory: the model, on the devices that `device_map` says. A model over several devices has not been run here.
     """

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from unmemorize.contracts.context import Context
-from unmemorize.contracts.layout import MLP
 from unmemorize.contracts.testbed import Sequences, Testbed
-from unmemorize.errors import LayoutError, listed
+from unmemorize.errors import listed
 from unmemorize.evaluation import Evaluation
+from unmemorize.execution.architecture import find_mlps
 from unmemorize.testing.loading import Loading, ProviderCase, Snapshot
 from unmemorize.testing.report import Finding, NotApplicable
 from unmemorize.testing.rules.quoting import said, where
@@ -197,20 +197,12 @@ def known_layout(case: ProviderCase) -> Iterator[Finding]:
     testbed, registry = case.loaded(), case.registry
     if registry is None:
         raise NotApplicable("no registry was given to look the layout up in")
-    kind = testbed.model.config.model_type
-    try:
-        mlps: tuple[MLP, ...] = registry.layout(kind)().mlps(testbed.model)
-    except LayoutError as error:
-        yield Finding(error.what, "a registered layout: without one, only some methods apply", error.fix, warning=True)
-        return
-    state = testbed.model.state_dict()
-    wrong = [matrix.name for mlp in mlps for matrix in mlp.matrices if matrix.name not in state]
-    if wrong or not mlps:
+    found = find_mlps(testbed.model, registry)
+    if found.note:
         yield Finding(
-            f"the layout of {kind!r} names {listed(wrong)}, which the state dict has not" if wrong else "no MLPs",
-            "the MLP of every block, by the names of the state dict",
-            "correct the layout's `mlps`",
-        )
+            found.note, "a registered layout that fits: without one, MLPs are found by structure or not at all",
+            "return a `Layout` from the hook `register_layouts` (docs/hooks/register_layouts.md)", warning=True,
+        )  # fmt: skip
 
 
 def same_seed_same_testbed(case: ProviderCase) -> Iterator[Finding]:

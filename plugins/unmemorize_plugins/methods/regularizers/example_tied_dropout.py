@@ -90,7 +90,7 @@ class ExampleTiedDropout(Regularizer):
         """Take the examples' own neurons out of `down`, and let the common ones make up for them."""
         for mlp in mlps:
             rows = mlp.down.by_input()
-            rows.mul_(self.lasting(mlp)[:, None].to(rows))
+            rows.mul_(self.lasting(mlp).view(*rows.shape[:-1], 1).to(rows))
 
     def lasting(self, mlp: MLP) -> Tensor:
         """Return what each neuron is multiplied by at evaluation, (m,) float32: s for the common ones, 0 for others.

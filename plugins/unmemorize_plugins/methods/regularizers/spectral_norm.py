@@ -38,8 +38,8 @@ class SpectralNormConfig(StrictConfig):
 class SpectralNorm(Regularizer):
     """Train with a penalty on the squared spectral norm of every weight matrix of the transformer blocks.
 
-    These are the attention projections and the MLP matrices; query, key and value are taken head by head, also where
-    one parameter fuses them. Embeddings and norms do not count.
+    These are the attention projections and the MLP matrices; query, key and value are taken head by head, and gate, up
+    and experts one by one, also where one parameter fuses them. Embeddings and norms do not count.
 
     Cost: per step and iteration two multiplications of each matrix with a vector, far below one forward pass.
     Memory: float32 singular vectors, 4 * sum of (rows + columns) bytes, and one float32 gradient of every matrix.
@@ -58,10 +58,10 @@ class SpectralNorm(Regularizer):
         plain = super().cost(testbed)
         if plain is None:
             return None
-        matrices = [matrix.weight for mlp in testbed.mlps for matrix in mlp.block_matrices()]
-        size = sum(weight.numel() for weight in matrices)
+        matrices = [matrix.by_part() for mlp in testbed.mlps for matrix in mlp.block_matrices()]
+        size = sum(parts.numel() for parts in matrices)
         sweeps = testbed.facts["steps"] * (2 * self.config.iterations + 4) * size
-        vectors = sum(sum(weight.shape) for weight in matrices)
+        vectors = sum(len(parts) * (parts.shape[1] + parts.shape[2]) for parts in matrices)
         return dataclasses.replace(
             plain,
             sweeps=plain.sweeps + sweeps,
@@ -92,17 +92,17 @@ class SpectralNorm(Regularizer):
 
 
 class _SpectralNorms:
-    """The largest singular value of each head of one matrix: H heads of I inputs and O outputs (H = 1: no heads)."""
+    """The largest singular value of each part of one matrix: P parts of I inputs and O outputs (P = 1: it is whole)."""
 
     def __init__(self, matrix: Matrix, generator: torch.Generator) -> None:
         import torch
         from torch.nn.functional import normalize
 
         self.matrix = matrix
-        weight = matrix.by_head()  # (H, I, O)
+        weight = matrix.by_part()  # (P, I, O)
         drawn = torch.randn(weight.shape[0], weight.shape[2], 1, generator=generator)
-        self.right = normalize(drawn, dim=1).to(weight.device)  # (H, O, 1)
-        self.left = torch.empty(0)  # (H, I, 1)
+        self.right = normalize(drawn, dim=1).to(weight.device)  # (P, O, 1)
+        self.left = torch.empty(0)  # (P, I, 1)
 
     def iterate(self, times: int) -> None:
         """Bring both vectors nearer to the top singular vectors of the matrix as it is now."""
@@ -110,11 +110,11 @@ class _SpectralNorms:
         from torch.nn.functional import normalize
 
         with torch.no_grad():
-            weight = self.matrix.by_head().float()
+            weight = self.matrix.by_part().float()
             for _ in range(times):
                 self.left = normalize(weight @ self.right, dim=1)
                 self.right = normalize(weight.mT @ self.left, dim=1)
 
     def sigma(self) -> Tensor:
-        """Return u^T W v of each head, (H,) float32; its gradient u v^T flows into the weights."""
-        return (self.left.mT @ self.matrix.by_head().float() @ self.right).flatten()
+        """Return u^T W v of each part, (P,) float32; its gradient u v^T flows into the weights."""
+        return (self.left.mT @ self.matrix.by_part().float() @ self.right).flatten()

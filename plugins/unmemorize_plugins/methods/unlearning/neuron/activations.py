@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from unmemorize import Context, Cost, NeuronConfig, NeuronUnlearning, Testbed
-from unmemorize.toolkit import Sizes, count_tokens, neuron_activations
+from unmemorize.toolkit import Sizes, count_tokens, neuron_activations, outgoing_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,24 +33,24 @@ class Activations(NeuronUnlearning):
     paper = "Chang et al. 2024, arXiv 2311.09060"
 
     def attribute(self, testbed: Testbed, context: Context) -> Tensor:
-        """Return (layers, neurons) float32."""
+        """Return (neurons,) float32."""
         import torch
 
         with torch.no_grad():
-            sums = torch.zeros(len(testbed.mlps), testbed.mlps[0].neurons)
+            sums = [torch.zeros(mlp.neurons) for mlp in testbed.mlps]
             positions = 0
             for batch in context.track(list(testbed.forget.batches(self.config.batch_size)), "activations"):
                 read = batch.predicting()
                 positions += int(read.sum())
 
-                def add(layer: int, activations: Tensor, read: Tensor = read) -> None:
+                def add(index: int, activations: Tensor, read: Tensor = read) -> None:
                     chosen = activations[read.to(activations.device)].float()
-                    sums[layer] += (chosen.abs() if self.config.sign == "mean_of_abs" else chosen).sum(0).cpu()
+                    sums[index] += (chosen.abs() if self.config.sign == "mean_of_abs" else chosen).sum(0).cpu()
 
                 with neuron_activations(testbed.mlps, add):
                     testbed.model.base_model(input_ids=batch.inputs().to(testbed.device), use_cache=False)
-            norms = torch.stack([mlp.down.by_input().detach().float().norm(dim=1).cpu() for mlp in testbed.mlps])
-            return (sums / max(1, positions)).abs() * norms
+            norms = torch.cat([outgoing_rows(mlp).norm(dim=1).cpu() for mlp in testbed.mlps])
+            return (torch.cat(sums) / max(1, positions)).abs() * norms
 
     def cost(self, testbed: Testbed) -> Cost:
         """Return one forward pass; the sums wait on the CPU."""

@@ -46,11 +46,11 @@ class HardConcrete(GateUnlearning):
     Config = HardConcreteConfig
     paper = "Chang et al. 2024, arXiv 2311.09060"
 
-    def initial(self, shape: tuple[int, int]) -> Tensor:
+    def initial(self, neurons: int) -> Tensor:
         """Return the first log alpha."""
         import torch
 
-        return torch.full(shape, _INITIAL)
+        return torch.full((neurons,), _INITIAL)
 
     def gates(self, parameter: Tensor, generator: torch.Generator) -> Tensor:
         """Draw every gate once."""

@@ -65,27 +65,27 @@ class IntegratedGradients(NeuronUnlearning):
     paper = "Dai et al. 2022, arXiv 2104.08696"
 
     def attribute(self, testbed: Testbed, context: Context) -> Tensor:
-        """Return (layers, neurons) float32."""
+        """Return (neurons,) float32."""
         import torch
 
         forget, seen = self.sample(testbed.forget, context), 0
         replay = Replay(testbed, forget)
-        sums = torch.zeros(len(testbed.mlps), testbed.mlps[0].neurons, device=testbed.device)
+        sums = [torch.zeros(mlp.neurons, device=testbed.device) for mlp in testbed.mlps]
         with gradients_of(testbed.model, []):
             for batch in context.track(list(forget.batches(self.config.batch_size)), self.name):
                 recording = replay.record(batch, past=True)
                 for rows, position in self.predictions(batch, replay):
                     context.check_deadline(self.name)
                     seen += len(rows)
-                    for layer, mlp in enumerate(testbed.mlps):
+                    for index, mlp in enumerate(testbed.mlps):
                         down = outgoing_rows(mlp)
-                        activations = recording.activations[layer][rows.to(down.device), position].float()  # (R, m)
+                        activations = recording.activations[index][rows.to(down.device), position].float()  # (R, m)
                         written = activations @ down
-                        pull = self.mean_gradient(replay, recording, layer, rows, position, written)
-                        sums[layer] += (activations * (pull @ down.T)).sum(dim=0).to(sums.device)
+                        pull = self.mean_gradient(replay, recording, index, rows, position, written)
+                        sums[index] += (activations * (pull @ down.T)).sum(dim=0).to(testbed.device)
         if self.config.positions is not None or len(forget) < len(testbed.forget):
             context.report.flags.add("approximate-attribution")
-        return sums.cpu() / max(1, seen)
+        return torch.cat(sums).cpu() / max(1, seen)
 
     def sample(self, forget: Sequences, context: Context) -> Sequences:
         """Return at most `samples` rows of the forget set."""
@@ -126,9 +126,9 @@ class IntegratedGradients(NeuronUnlearning):
         )
 
     def mean_gradient(
-        self, replay: Replay, recording: Recording, layer: int, rows: Tensor, position: int, written: Tensor
+        self, replay: Replay, recording: Recording, index: int, rows: Tensor, position: int, written: Tensor
     ) -> Tensor:
-        """Return (R, d): the mean over k of dp / dwritten where `layer` writes k / S of its (R, d) `written`."""
+        """Return (R, d): the mean over k of dp / dwritten where MLP `index` writes k / S of its (R, d) `written`."""
         import torch
 
         steps = self.config.steps
@@ -136,7 +136,7 @@ class IntegratedGradients(NeuronUnlearning):
         change = torch.einsum("s,rd->rsd", alphas - 1, written).flatten(0, 1)[:, None].requires_grad_()
         repeated = rows.repeat_interleave(steps)
         with torch.enable_grad():
-            logits = replay.logits(recording, layer, Span(repeated, slice(position, position + 1)), change)
+            logits = replay.logits(recording, index, Span(repeated, slice(position, position + 1)), change)
             targets = recording.tokens[repeated, position + 1, None].to(logits.device)
             probability = logits.softmax(dim=-1).gather(-1, targets).sum()
         return torch.autograd.grad(probability, change)[0].view(len(rows), steps, -1).mean(dim=1)

@@ -21,11 +21,10 @@ class RandomNeurons(NeuronUnlearning):
     needs = frozenset()
 
     def attribute(self, testbed: Testbed, context: Context) -> Tensor:
-        """Return (layers, neurons) float32, uniform in [0, 1)."""
+        """Return (neurons,) float32, uniform in [0, 1)."""
         import torch
 
-        shape = (len(testbed.mlps), testbed.mlps[0].neurons)
-        return torch.rand(shape, generator=context.generator(self.name))
+        return torch.rand(Sizes.of(testbed).neurons, generator=context.generator(self.name))
 
     def cost(self, testbed: Testbed) -> Cost:
         """Return a number for each neuron."""

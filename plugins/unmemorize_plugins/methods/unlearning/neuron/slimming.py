@@ -28,11 +28,11 @@ class Slimming(GateUnlearning):
     name = "slimming"
     paper = "Chang et al. 2024, arXiv 2311.09060"
 
-    def initial(self, shape: tuple[int, int]) -> Tensor:
+    def initial(self, neurons: int) -> Tensor:
         """Return m = 1."""
         import torch
 
-        return torch.ones(shape)
+        return torch.ones(neurons)
 
     def gates(self, parameter: Tensor, generator: torch.Generator) -> Tensor:
         """Return m."""

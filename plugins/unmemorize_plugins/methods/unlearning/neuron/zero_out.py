@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from unmemorize import Context, Cost, NeuronConfig, NeuronUnlearning, Sequences, Testbed
-from unmemorize.toolkit import Replay, Span, gate_cost, gate_gradients, outgoing_rows, recording_cost
+from unmemorize.toolkit import Replay, Sizes, Span, gate_cost, gate_gradients, outgoing_rows, recording_cost
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +46,7 @@ class ZeroOut(NeuronUnlearning):
     paper = "Chang et al. 2024, arXiv 2311.09060"
 
     def attribute(self, testbed: Testbed, context: Context) -> Tensor:
-        """Return (layers, neurons) float32."""
+        """Return (neurons,) float32."""
         if self.config.estimator == "exact":
             return self.exact(testbed, context)
         context.report.flags.add("approximate-attribution")
@@ -58,17 +58,17 @@ class ZeroOut(NeuronUnlearning):
 
         with torch.no_grad():
             replay = Replay(testbed, testbed.forget)
-            rises = torch.zeros(len(testbed.mlps), testbed.mlps[0].neurons, device=testbed.device)
+            rises = [torch.zeros(mlp.neurons, device=testbed.device) for mlp in testbed.mlps]
             for batch in context.track(list(testbed.forget.batches(self.config.batch_size)), "zero_out"):
                 extractable = _Forgetting(replay, batch, self.config.tokens)
-                for layer, mlp in enumerate(testbed.mlps):
+                for index, mlp in enumerate(testbed.mlps):
                     outgoing = outgoing_rows(mlp)
-                    activations = extractable.recording.activations[layer]
-                    for rows, neurons in self.reruns(extractable, layer):
+                    activations = extractable.recording.activations[index]
+                    for rows, neurons in self.reruns(extractable, index):
                         context.check_deadline("zero_out")
                         change = -activations[rows, :, neurons].float()[..., None] * outgoing[neurons, None]
-                        rises[layer].index_add_(0, neurons.to(rises.device), extractable.rises(layer, rows, change))
-            return rises.cpu() / len(testbed.forget)
+                        rises[index].index_add_(0, neurons.to(testbed.device), extractable.rises(index, rows, change))
+            return torch.cat(rises).cpu() / len(testbed.forget)
 
     def cost(self, testbed: Testbed) -> Cost:
         """Return one rerun of the layers above for each neuron and sequence, or one pass for the estimate."""
@@ -76,16 +76,17 @@ class ZeroOut(NeuronUnlearning):
             return gate_cost(testbed, self.config)
         plain = recording_cost(testbed, testbed.forget, self.config.batch_size)
         recorded = sum(len(batch) * batch.tokens.shape[1] for batch in testbed.forget.batches(self.config.batch_size))
-        above = sum(mlp.neurons * (len(testbed.mlps) - 1 - layer) for layer, mlp in enumerate(testbed.mlps))
+        layers = Sizes.of(testbed).layers
+        above = sum(mlp.neurons * (layers - 1 - mlp.layer) for mlp in testbed.mlps)
         return dataclasses.replace(
             plain,
-            forward_tokens=plain.forward_tokens + recorded * above / len(testbed.mlps),
+            forward_tokens=plain.forward_tokens + recorded * above / layers,
             advice="set estimator = 'taylor': one forward and backward pass",
         )
 
-    def reruns(self, extractable: _Forgetting, layer: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def reruns(self, extractable: _Forgetting, index: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows and neurons, pair by pair, wherever removing the neuron can change something."""
-        activations = extractable.recording.activations[layer]
+        activations = extractable.recording.activations[index]
         active = (activations != 0) & extractable.real[..., None].to(activations.device)
         rows, neurons = active.any(dim=1).nonzero(as_tuple=True)
         together = self.config.reruns_per_batch or max(1, extractable.replay.room // extractable.numbers_per_row)
@@ -93,7 +94,7 @@ class ZeroOut(NeuronUnlearning):
 
 
 class _Forgetting:
-    """A batch of sequences whose losses can be computed again with one layer writing something else.
+    """A batch of sequences whose losses can be computed again with one MLP writing something else.
 
     B sequences, T positions.
     """
@@ -116,20 +117,20 @@ class _Forgetting:
     def numbers_per_row(self) -> int:
         """About how many numbers the rerun of one sequence holds: one block's activations, and its logits."""
         positions, width = self.recording.outputs[0].shape[1:]
-        neurons, vocabulary = self.replay.mlps[0].neurons, self.replay.vocabulary
+        neurons, vocabulary = max(mlp.neurons for mlp in self.replay.mlps), self.replay.vocabulary
         return int(positions * (2 * neurons + 8 * width) + 3 * vocabulary * self.read.sum(dim=1).max())
 
-    def rises(self, layer: int, rows: Tensor, change: Tensor) -> Tensor:
-        """Return (R,) by how much the losses of `rows` rise when `layer` writes (R, T, d) more than it did."""
+    def rises(self, index: int, rows: Tensor, change: Tensor) -> Tensor:
+        """Return (R,) by how much the losses of `rows` rise when MLP `index` writes (R, T, d) more than it did."""
         own = rows.to(self.replay.device)
-        return self.losses(layer, own, change) - self.before[own]
+        return self.losses(index, own, change) - self.before[own]
 
-    def losses(self, layer: int, rows: Tensor, change: Tensor) -> Tensor:
-        """Return (R,) the losses of `rows` when `layer` writes (R, T, d) more than it did."""
+    def losses(self, index: int, rows: Tensor, change: Tensor) -> Tensor:
+        """Return (R,) the losses of `rows` when MLP `index` writes (R, T, d) more than it did."""
         from torch.nn.functional import cross_entropy
 
         read = self.read[rows]
-        logits = self.replay.logits(self.recording, layer, Span(rows), change, read).to(read.device)
+        logits = self.replay.logits(self.recording, index, Span(rows), change, read).to(read.device)
         losses = cross_entropy(logits, self.targets[rows][read], reduction="none")
         place = read.nonzero()[:, 0]
         return losses.new_zeros(len(rows)).index_add_(0, place, losses) * self.share[rows]

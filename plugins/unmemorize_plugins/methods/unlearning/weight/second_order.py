@@ -107,7 +107,7 @@ class SecondOrder(WeightUnlearning):
             for matrix in matrices
         }
 
-        def add(matrix: Matrix, gradients: Tensor) -> None:  # (rows, outputs, inputs)
+        def add(matrix: Matrix, gradients: Tensor) -> None:  # (rows, ..., outputs, inputs)
             g = self.in_blocks(gradients.flatten(1)).transpose(0, 1).double()  # (blocks, rows, B)
             sums[matrix.name].baddbmm_(g.mT, g, alpha=1 / len(rows))
 
@@ -129,14 +129,14 @@ class SecondOrder(WeightUnlearning):
         """Return w^2 / (2 [F^-1]_ww) in the shape of the matrix, some thousand blocks at a time."""
         import torch
 
-        weights = matrix.by_input().detach().T.float()  # (outputs, inputs)
+        weights = matrix.by_input().detach().mT.float()  # (..., outputs, inputs)
         flat = weights.flatten()
         w = self.in_blocks(flat)  # (blocks, B)
         real = self.in_blocks(torch.ones_like(flat)).sum(-1)
         parts = zip(w.split(_AT_ONCE), fisher.split(_AT_ONCE), real.split(_AT_ONCE), strict=True)
         found = torch.cat([w.square() / 2 * curvatures(F, size, self.config.damp) for w, F, size in parts])
         scores = found.flatten()[: flat.numel()].view(weights.shape)
-        return scores.T.contiguous() if matrix.stores_input_first else scores
+        return scores.mT.contiguous() if matrix.stores_input_first else scores
 
 
 _AT_ONCE = 4096

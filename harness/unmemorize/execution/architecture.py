@@ -1,0 +1,71 @@
+"""Tell a testbed where its model's MLPs are: by a registered layout, or else by structure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from unmemorize.contracts.layout import MLP
+from unmemorize.errors import LayoutError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from unmemorize.contracts.context import Context
+    from unmemorize.contracts.method import Method
+    from unmemorize.contracts.testbed import Testbed
+    from unmemorize.registry.manager import Registry
+
+
+class Architecture(NamedTuple):
+    """Where the MLPs of a model are."""
+
+    mlps: tuple[MLP, ...]
+    """From the first block to the last; none where they cannot be found."""
+    note: str = ""
+    """How they were found without a layout, or why they were not."""
+
+
+def find_mlps(model: PreTrainedModel, registry: Registry) -> Architecture:
+    """Return the MLPs of a model: by the layout of its type, or by its structure where no layout fits."""
+    from unmemorize.models.discovery import discover
+    from unmemorize.models.layouts import mlps_of
+
+    kind = model.config.model_type
+    try:
+        return Architecture(mlps_of(model, registry.layout(kind)))
+    except LayoutError as error:
+        missing = error
+    try:
+        found = discover(model)
+        return Architecture(mlps_of(model, found), f"{missing.what}; found by structure: {found}")
+    except LayoutError as error:
+        return Architecture((), error.what if kind not in registry.names("layout") else f"{missing.what}; {error.what}")
+
+
+def fill_mlps(testbed: Testbed, registry: Registry) -> None:
+    """Tell a testbed where its model's MLPs are or, where nobody knows, which methods act without them."""
+    testbed.mlps, testbed.mlps_note = find_mlps(testbed.model, registry)
+    if not testbed.mlps:
+        acting = ", ".join(_acting(testbed, registry)) or "none"
+        testbed.mlps_note += f". Methods that act on this model, with the data that they need: {acting}"
+
+
+def _acting(testbed: Testbed, registry: Registry) -> Iterator[str]:
+    """Yield every method, with its needs, that acts without knowing the MLPs, given its data."""
+    sets = dict.fromkeys(("retain", "clean", "extra"), testbed.forget)
+    given = dataclasses.replace(testbed, mlps=(), **sets)  # type: ignore[arg-type]
+    for name in registry.names("method"):
+        method = registry.method(name)
+        with suppress(Exception):  # what a plugin's own code raises is shown where it is asked for
+            if method().supports(given) is None:
+                yield f"{name} ({', '.join(sorted(method.needs)) or 'no data'})"
+
+
+def flag_structure(method: Method, testbed: Testbed, context: Context) -> None:
+    """Flag what a method does to MLPs that were found by structure."""
+    if testbed.mlps and testbed.mlps_note and method.supports(dataclasses.replace(testbed, mlps=())):
+        context.report.flags.add("layout-by-structure")
+        context.report.notes["layout"] = testbed.mlps_note

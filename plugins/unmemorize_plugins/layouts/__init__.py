@@ -1,1 +1,0 @@
-"""Where the MLPs of known architectures are."""
