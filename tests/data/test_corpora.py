@@ -113,6 +113,15 @@ def test_wikitext_is_its_table_on_the_hub() -> None:
     assert open_corpus("wikitext-103").digest().startswith("hf://datasets/Salesforce/wikitext/wikitext-103-raw-v1/")
 
 
+def test_rows_of_a_file_in_a_folder_are_documents_and_other_json_is_text(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one\\ntwo"}\n"three"\n', encoding="utf-8-sig")
+    (tmp_path / "b.jsonl").write_text('{"level": "info"}\n', encoding="utf-8")
+    found = open_corpus(str(tmp_path), include=["*.jsonl"]).named()
+    assert [(document.source, document.text) for document in found] == [
+        ("a.jsonl#1", "one\ntwo"), ("a.jsonl#2", "three"), ("b.jsonl", '{"level": "info"}\n'),
+    ]  # fmt: skip
+
+
 def test_documents_say_where_they_come_from(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "c.md").write_text("third", encoding="utf-8")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import json
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -17,10 +19,11 @@ from model_folders import save, toy_tokenizer
 from tokenizers.processors import TemplateProcessing
 
 import unmemorize
-from unmemorize import Context, DataError, Findings, Sequences
+from unmemorize import ConfigError, Context, DataError, Findings, Sequences
 from unmemorize.data.reader import KINDS, open_rows
 from unmemorize.data.rows import notes_of, token_rows
 from unmemorize.data.sequences import choose_lengths, read_rows
+from unmemorize.data.settings import SequenceSettings
 from unmemorize.data.tokenization import Tokenization, bounds_of
 from unmemorize.execution.export import rows as exported
 from unmemorize.execution.surroundings import load_testbed
@@ -391,6 +394,18 @@ def test_lists_are_checked_as_files_are(registry: Registry) -> None:
         mitigated(data, registry, [row * 6 for row in data.ids])
     cut = mitigated(data, registry, [row * 6 for row in data.ids], long_rows="cut")
     assert cut.data["window"] == {"prompt": 32, "suffix": 32}
+
+
+def test_what_errors_and_notes_advise_to_set_is_a_setting(registry: Registry) -> None:
+    data, advised = data_of(begins=False), set[str]()
+    for file in Path(unmemorize.__file__).parent.glob("data/*.py"):
+        said = [node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)]
+        texts = [text for text in said if isinstance(text, str) and "\n" not in text]
+        advised |= {name for text in texts for name in re.findall(r"(?:set |and |; |or |, |to )(\w+) = ['\d{]?", text)}
+    assert {"prompt", "long_rows", "short_rows", "text_length", "near_duplicates"} <= advised
+    assert advised <= {*SequenceSettings.model_fields}
+    with pytest.raises(ConfigError, match=r"longrows(.|\n)*long_rows"):
+        mitigated(data, registry, data.ids, longrows="cut")
 
 
 def test_flags_are_those_of_a_board(registry: Registry) -> None:

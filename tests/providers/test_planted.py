@@ -214,6 +214,11 @@ def test_windows_are_cut_from_the_beginning_of_each_document() -> None:
     assert documents.document.tolist() == [0, 0, 2, 2]
 
 
+def test_every_window_begins_with_what_the_tokenizer_puts_before_a_text() -> None:
+    documents = cut([list(range(7)), [9]], 4, leading=[30])
+    assert documents.tokens.tolist() == [[30, 0, 1, 2], [30, 3, 4, 5]]
+
+
 def test_background_is_shown_seldom_and_planted_windows_often() -> None:
     config = PlantedConfig(forget=2, unseen=1, prompt=2, suffix=4, rounds=10, background=2.0, retain=3, holdout=2)
     documents = cut([list(range(100 * i, 100 * i + 24)) for i in range(60)], 6)

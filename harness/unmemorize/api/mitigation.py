@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unmemorize.api.reading import data_notes
+from unmemorize.api.data_notes import data_notes
 from unmemorize.api.runs import load_registry
 from unmemorize.errors import ConfigError, DataError
 from unmemorize.files.places import cache_folder
@@ -74,7 +74,7 @@ class Mitigation:
         Raises:
             DataError: the folder is not empty or cannot be written, or the method acts while decoding.
         """
-        from unmemorize.api.reading import about_sets
+        from unmemorize.api.data_notes import about_sets
         from unmemorize.api.saving import save
 
         facts = {"model": self.model.config.name_or_path} if source is None else source
@@ -176,12 +176,16 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     from unmemorize.execution.surroundings import Surroundings
     from unmemorize.models.caller import as_left
     from unmemorize.models.source import as_opened
-    from unmemorize.suite.error_messages import Place, validated
+    from unmemorize.suite.error_messages import Place, unknown_key, validated
 
     registry = registry or load_registry()
     method_class = registry.method(method)
+    place = Place("mitigate(...)", "", method)
+    known = {**method_class.Config.model_fields, **SequenceSettings.model_fields}
+    for name in settings.keys() - known:
+        raise unknown_key(place, name, known)
     reading = validated(SequenceSettings, _chosen(settings, SequenceSettings), Place("mitigate(...)", ""))
-    acting = method_class(validated(method_class.Config, settings, Place("mitigate(...)", "", method)))
+    acting = method_class(validated(method_class.Config, settings, place))
     opened = as_opened(model, tokenizer, device or best_device(), cache_folder())
     model, tokenizer = opened.model, opened.tokenizer
     bounds = bounds_of(model, tokenizer)
