@@ -65,7 +65,7 @@ def test_nothing_generated_is_left_over() -> None:
 
 @pytest.mark.parametrize("hook", hook_names())
 def test_every_hook_has_its_page(hook: str) -> None:
-    from unmemorize.contracts import hookspecs
+    from unmemorize.registry import hookspecs
 
     page = read(f"docs/hooks/{hook}.md")
     arguments = ", ".join(inspect.signature(getattr(hookspecs, hook)).parameters)

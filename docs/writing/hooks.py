@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import unmemorize
-from unmemorize.contracts import hookspecs
 from unmemorize.contracts.config import StrictConfig
+from unmemorize.registry import hookspecs
 from unmemorize.registry.hooks import hook_names
 from unmemorize.suite.header import Header
 from writing.api import members_table

@@ -11,10 +11,9 @@ from .contracts.config import StrictConfig as StrictConfig
 from .contracts.context import Context as Context, MethodReport as MethodReport, Progress as Progress
 from .contracts.cost import Cost as Cost
 from .contracts.executor import ExecutorFactory as ExecutorFactory
-from .contracts.hookspecs import CellEvent as CellEvent, hookimpl as hookimpl
 from .contracts.layout import MLP as MLP, Layout as Layout, Matrix as Matrix
 from .contracts.method import Method as Method
-from .contracts.metric import Measurement as Measurement, Metric as Metric, Reading as Reading
+from .contracts.metric import Measurement as Measurement, Reading as Reading
 from .contracts.provider import ModelProvider as ModelProvider
 from .contracts.recipe import TrainingRecipe as TrainingRecipe
 from .contracts.testbed import Sequences as Sequences, Testbed as Testbed, Window as Window
@@ -28,8 +27,10 @@ from .errors import (
     UnmemorizeError as UnmemorizeError,
 )
 from .evaluation import Evaluation as Evaluation
+from .evaluation.metric import Metric as Metric
 from .execution.runner import RunReport as RunReport
 from .leaderboard.board import Board as Board
+from .registry.hookspecs import CellEvent as CellEvent, hookimpl as hookimpl
 from .registry.manager import Registry as Registry
 from .results.record import Value as Value
 from .search.config import FindConfig as FindConfig

@@ -6,12 +6,12 @@ from typing import Any
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from unmemorize.contracts.config import StrictConfig
-from unmemorize.contracts.hookspecs import hookimpl
 from unmemorize.contracts.method import Method
-from unmemorize.contracts.metric import Metric
 from unmemorize.contracts.provider import ModelProvider
+from unmemorize.evaluation.metric import Metric
 from unmemorize.execution.plan import plan, split
 from unmemorize.registry import Registry
+from unmemorize.registry.hookspecs import hookimpl
 from unmemorize.suite import Suite, load_suite
 
 

@@ -17,9 +17,9 @@ from typing import Annotated
 from pydantic import Field
 
 from unmemorize.contracts.config import StrictConfig
-from unmemorize.contracts.hookspecs import hookimpl
+from unmemorize.registry.hookspecs import hookimpl
 from unmemorize.contracts.method import Method
-from unmemorize.contracts.metric import Metric
+from unmemorize.evaluation.metric import Metric
 from unmemorize.contracts.provider import ModelProvider
 
 

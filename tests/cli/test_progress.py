@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from unmemorize.cli.progress import TerminalProgress
-from unmemorize.contracts.hookspecs import CellEvent
+from unmemorize.registry.hookspecs import CellEvent
 
 
 def live() -> TerminalProgress:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from unmemorize.contracts.config import StrictConfig
-from unmemorize.contracts.hookspecs import hookimpl
 from unmemorize.contracts.method import Method
-from unmemorize.contracts.metric import Metric
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.errors import ConfigError
+from unmemorize.evaluation.metric import Metric
 from unmemorize.execution.plan import Cell, Estimate, estimate, plan, split
 from unmemorize.registry import Registry
+from unmemorize.registry.hookspecs import hookimpl
 from unmemorize.suite import load_suite
 
 

@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 import unmemorize
-from unmemorize.contracts.hookspecs import CellEvent, hookimpl
+from unmemorize.registry.hookspecs import CellEvent, hookimpl
 from unmemorize.registry.manager import Registry
 from unmemorize.results.store import Store
 
@@ -209,7 +209,7 @@ def test_plugins_of_this_process_cannot_go_to_others(run_toys: Run, toys: Regist
 
 KILLED = """
 import sys, unmemorize
-from unmemorize.contracts.hookspecs import hookimpl
+from unmemorize.registry.hookspecs import hookimpl
 class Tell:
     @hookimpl
     def cell_finished(self, event):

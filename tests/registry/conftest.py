@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 _METHOD = """
-from unmemorize.contracts.hookspecs import hookimpl
+from unmemorize.registry.hookspecs import hookimpl
 from unmemorize.contracts.method import Method
 
 class Thing(Method):

@@ -144,7 +144,7 @@ def test_a_file_may_define_configs_with_documented_fields(tmp_path: Path) -> Non
 from __future__ import annotations
 from dataclasses import dataclass
 from unmemorize.contracts.config import StrictConfig
-from unmemorize.contracts.hookspecs import hookimpl
+from unmemorize.registry.hookspecs import hookimpl
 from unmemorize.contracts.method import Method
 
 @dataclass

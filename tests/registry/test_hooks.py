@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from unmemorize.contracts.hookspecs import hookimpl
 from unmemorize.errors import PluginError
 from unmemorize.registry import Registry
 from unmemorize.registry.entries import HOOK_KINDS
 from unmemorize.registry.hooks import hook_names, signature
+from unmemorize.registry.hookspecs import hookimpl
 
 
 def refused(plugin: object) -> PluginError:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from unmemorize.contracts.executor import ExecutorFactory
-from unmemorize.contracts.hookspecs import CellEvent, hookimpl
 from unmemorize.contracts.layout import Layout
 from unmemorize.contracts.method import Method
 from unmemorize.errors import (
@@ -20,6 +19,7 @@ from unmemorize.errors import (
     UnknownNameError,
 )
 from unmemorize.registry import Registry
+from unmemorize.registry.hookspecs import CellEvent, hookimpl
 
 EVENT = CellEvent(key="k", suite="s", testbed="t", method="m", seed=0, index=0, total=1)
 

@@ -10,13 +10,13 @@ from pydantic import Field
 
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.contracts.executor import ExecutorFactory
-from unmemorize.contracts.hookspecs import hookimpl
 from unmemorize.contracts.layout import Layout
 from unmemorize.contracts.method import Method
-from unmemorize.contracts.metric import Metric
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.errors import NameCollisionError, PluginError
+from unmemorize.evaluation.metric import Metric
 from unmemorize.registry import Registry
+from unmemorize.registry.hookspecs import hookimpl
 from unmemorize.registry.validation import checked_names
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from pydantic import Field, model_validator
 
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.contracts.executor import ExecutorFactory
-from unmemorize.contracts.hookspecs import hookimpl
 from unmemorize.contracts.method import Method
-from unmemorize.contracts.metric import Metric
 from unmemorize.contracts.provider import ModelProvider
+from unmemorize.evaluation.metric import Metric
 from unmemorize.registry import Registry
+from unmemorize.registry.hookspecs import hookimpl
 
 
 class Recipe(StrictConfig):

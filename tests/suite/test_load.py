@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from unmemorize.contracts.hookspecs import hookimpl
 from unmemorize.errors import ConfigError, PluginError, UnknownNameError
 from unmemorize.registry import Registry
+from unmemorize.registry.hookspecs import hookimpl
 from unmemorize.suite import load_suite
 
 Written = Callable[..., Path]
@@ -211,7 +211,7 @@ provider = "toy"
 """
 
 PLUGIN = """
-from unmemorize.contracts.hookspecs import hookimpl
+from unmemorize.registry.hookspecs import hookimpl
 from unmemorize.contracts.method import Method
 class Mine(Method):
     name, stage = "mine", "unlearn"

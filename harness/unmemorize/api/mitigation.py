@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from unmemorize.contracts.config import StrictConfig
     from unmemorize.contracts.context import Progress
     from unmemorize.contracts.method import Method
-    from unmemorize.contracts.metric import Kind, Metric
+    from unmemorize.contracts.metric import Kind
     from unmemorize.contracts.testbed import Testbed
     from unmemorize.data.sets import OpenedSequences
     from unmemorize.data.tokenization import Bounds
     from unmemorize.editing.edit_file import Edits
+    from unmemorize.evaluation.metric import Metric
     from unmemorize.execution.act import Bench, Outcome
     from unmemorize.models.source import AnyModel
     from unmemorize.registry.manager import Registry

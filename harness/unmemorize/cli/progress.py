@@ -20,7 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from unmemorize.contracts.hookspecs import CellEvent, hookimpl
+from unmemorize.registry.hookspecs import CellEvent, hookimpl
 
 QUIET_SECONDS = 10.0
 """How often a line is written where there is no terminal to draw on."""

@@ -1,19 +1,15 @@
-"""A metric: a number about a testbed, with a direction and a range."""
+"""What a metric announces and what it yields: readings and measurements."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
-
-from unmemorize.contracts.config import StrictConfig
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from unmemorize.contracts.testbed import Testbed, Window
-    from unmemorize.evaluation import Evaluation
+    from unmemorize.contracts.testbed import Window
 
 Statistic = Callable[["Tensor", "Tensor"], "Tensor"]
 """Something to keep of the logits of a pass: (P, V) float32 logits and (P,) targets to (P,) float32.
@@ -68,45 +64,6 @@ class Measurement:
         share = hits / count if count else float("nan")
         low, high = _wilson_interval(share, count)
         return cls(set=name, value=100 * share, count=count, low=100 * low, high=100 * high)
-
-
-class Metric(ABC):
-    """A number about a testbed, drawn from the passes that all metrics share."""
-
-    name: ClassVar[str]
-    """Its name in snake_case; the key in suites."""
-    kind: ClassVar[Kind]
-    """What it is about: `memorization`, `utility`, `robustness` or `cost`."""
-    direction: ClassVar[Direction]
-    """Which way is better."""
-    range: ClassVar[tuple[float, float]]
-    """The lowest and the highest value that it can have; infinity where there is no limit."""
-    by_default: ClassVar[bool] = True
-    """Whether it is measured where nobody names metrics (`mitigate`)."""
-    Config: ClassVar[type[StrictConfig]] = StrictConfig
-    """Its settings, with a default for each."""
-    paper: ClassVar[str] = ""
-    """Where the definition comes from."""
-    excused: ClassVar[Mapping[str, str]] = {}
-    """Rules of `unmemorize check` that it breaks on purpose, each with the reason; the report shows both."""
-
-    def __init__(self, config: StrictConfig | None = None, **settings: Any) -> None:
-        self.config: Any = self.Config(**settings) if config is None else config
-
-    def label(self, testbed: Testbed) -> str:
-        """Return the name under which values are recorded, lengths included where they matter."""
-        return self.name
-
-    def readings(self, testbed: Testbed) -> Iterable[Reading]:
-        """Return the passes that `measure` will ask for, so that one pass can serve all metrics.
-
-        Nothing depends on it but the time: a pass that was not announced is made when it is asked for.
-        """
-        return ()
-
-    @abstractmethod
-    def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
-        """Yield the values. Keep `per_sequence` and `ids` where the metric is a mean over sequences."""
 
 
 def mean_over_sequences(

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from unmemorize.contracts.answers import ask
 from unmemorize.contracts.context import Context
-from unmemorize.contracts.metric import Direction, Kind, Measurement, Metric, mean_over_sequences
+from unmemorize.contracts.metric import Direction, Kind, Measurement, mean_over_sequences
 from unmemorize.contracts.testbed import Testbed
 from unmemorize.errors import PluginError
+from unmemorize.evaluation.metric import Metric
 from unmemorize.evaluation.passes import Evaluation
 
 

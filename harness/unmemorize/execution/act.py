@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from unmemorize.contracts.method import Method
-    from unmemorize.contracts.metric import Metric
     from unmemorize.contracts.provider import ModelProvider
     from unmemorize.contracts.testbed import Testbed
+    from unmemorize.evaluation.metric import Metric
 
 
 class Outcome(NamedTuple):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from unmemorize.contracts.metric import Metric
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.errors import UnmemorizeError
 from unmemorize.evaluation.evaluate import Measured, ValueKey
+from unmemorize.evaluation.metric import Metric
 from unmemorize.execution.act import Bench, Outcome, Skipped, act
 from unmemorize.execution.environment import environment
 from unmemorize.execution.plan import KEY_VERSION, Cell

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.contracts.context import Silent
-from unmemorize.contracts.hookspecs import CellEvent
 from unmemorize.errors import ConfigError
 from unmemorize.execution.execute import Group
 from unmemorize.execution.plan import Cell, plan, split
 from unmemorize.execution.surroundings import Surroundings
+from unmemorize.registry.hookspecs import CellEvent
 from unmemorize.registry.manager import Registry
 from unmemorize.results.record import BASE, Record
 from unmemorize.results.store import Store

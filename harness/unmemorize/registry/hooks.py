@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pluggy
 
-from unmemorize.contracts import hookspecs
 from unmemorize.errors import PluginError, nearest
+from unmemorize.registry import hookspecs
 
 
 class HookFunction(NamedTuple):

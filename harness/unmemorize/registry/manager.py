@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from unmemorize.contracts.hookspecs import CellEvent
 from unmemorize.errors import (
     BrokenPluginError,
     LayoutError,
@@ -22,6 +21,7 @@ from unmemorize.registry.admission import Admitted, admit, broken_info
 from unmemorize.registry.discovery import RESTRICTION, Source, chosen, installed, is_own
 from unmemorize.registry.entries import KINDS, Entry, Kind, PluginInfo
 from unmemorize.registry.files import FilePlugin, read_plugin
+from unmemorize.registry.hookspecs import CellEvent
 from unmemorize.registry.process_state import isolated_load
 from unmemorize.results.record import PluginOrigin
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from unmemorize.contracts.executor import ExecutorFactory
     from unmemorize.contracts.layout import Layout
     from unmemorize.contracts.method import Method
-    from unmemorize.contracts.metric import Metric
     from unmemorize.contracts.provider import ModelProvider
+    from unmemorize.evaluation.metric import Metric
 
 
 class Collision(NamedTuple):

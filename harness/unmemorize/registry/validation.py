@@ -13,10 +13,10 @@ from unmemorize.contracts.config import StrictConfig
 from unmemorize.contracts.executor import ExecutorFactory
 from unmemorize.contracts.layout import Layout
 from unmemorize.contracts.method import STAGES, Method
-from unmemorize.contracts.metric import Metric
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.contracts.testbed import NEEDS
 from unmemorize.errors import PluginError, nearest
+from unmemorize.evaluation.metric import Metric
 from unmemorize.registry.entries import Kind
 from unmemorize.results.record import BASE
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.contracts.method import Method
-from unmemorize.contracts.metric import Metric
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.errors import PluginError, nearest
+from unmemorize.evaluation.metric import Metric
 from unmemorize.suite.error_messages import Place, validated
 from unmemorize.testing.loading import ProviderCase
 from unmemorize.testing.measuring import MetricCase

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 
 from unmemorize.contracts.answers import ask
-from unmemorize.contracts.metric import Measurement, Metric
+from unmemorize.contracts.metric import Measurement
 from unmemorize.evaluation import Evaluation
+from unmemorize.evaluation.metric import Metric
 from unmemorize.testing.memorizing import fresh_model, memorizing_testbed
 from unmemorize.testing.report import Kind, NotApplicable
 from unmemorize.testing.state import ModelState, alone, weights_of

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from unmemorize.contracts.executor import ExecutorFactory
     from unmemorize.contracts.layout import Layout
     from unmemorize.contracts.method import Method
-    from unmemorize.contracts.metric import Metric
     from unmemorize.contracts.provider import ModelProvider
+    from unmemorize.evaluation.metric import Metric
 
 PROJECT = "unmemorize"
 
