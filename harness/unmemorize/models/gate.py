@@ -63,12 +63,13 @@ def admitted(model: Any, name: str = "the model", *, in_place: bool = False) -> 
 
     Cost: one pass over 2 rows of 8 tokens.
     """
-    refused = [kind for kind in _OBJECTS if not (in_place and kind.seen is _runs)]
-    while (found := next(((kind, said) for kind in refused if (said := kind.seen(model))), None)) is not None:
-        kind, said = found
-        if kind.done is None or (in_place and kind.done is merged_copy):
-            raise DataError(f"{name} {said}", expected=kind.expected, fix=kind.fix)
-        model = kind.done(model)
+    for kind in _OBJECTS:
+        if in_place and kind.seen is _runs:
+            continue
+        while said := kind.seen(model):
+            if kind.done is None or (in_place and kind.done is merged_copy):
+                raise DataError(f"{name} {said}", expected=kind.expected, fix=kind.fix)
+            model = kind.done(model)
     return model
 
 
