@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -83,22 +83,11 @@ def _given(registry: Registry, wanted: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _kinds(registry: Registry, name: str, wanted: Kind | None) -> list[Kind]:
-    """Return every kind in which `name` is registered."""
-    from unmemorize.errors import UnknownNameError
-
-    if wanted is not None:
-        registry.get(wanted, name)
-        return [wanted]
-    kinds = [kind for kind in _KINDS if name in registry.names(kind)]
-    if kinds:
-        return kinds
-    for collision in registry.collisions():
-        if collision.name == name:
-            registry.get(collision.kind, name)
-    known = [other for kind in _KINDS for other in registry.names(kind)]
-    broken = [info.label for info in registry.plugins() if info.status == "broken"]
-    fix = "`unmemorize list` shows all of them; --plugin FILE.py adds a file of yours"
-    raise UnknownNameError("method, metric or provider", name, known, broken=broken, fix=fix)
+    """Return every kind in which `name` is registered, or the one that was asked for."""
+    if wanted is None:
+        return cast("list[Kind]", registry.kinds(name, _KINDS))
+    registry.get(wanted, name)
+    return [wanted]
 
 
 def _settings(overrides: tuple[str, ...]) -> dict[str, Any]:

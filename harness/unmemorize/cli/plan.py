@@ -28,7 +28,7 @@ def command(choice: SuiteChoice, as_json: bool, probe: bool, device: str | None)
     timed step on each testbed, together with the memory that a method needs and whether that is free.
     """
     from unmemorize.cli.screen import print_json
-    from unmemorize.execution.plan import plan, split
+    from unmemorize.execution.plan import plan, split, usual_seconds
     from unmemorize.results.store import Store
 
     registry = load_registry(choice.plugins)
@@ -44,15 +44,7 @@ def command(choice: SuiteChoice, as_json: bool, probe: bool, device: str | None)
     if as_json:
         print_json([_as_json(cell, status) for status, cells in divided._asdict().items() for cell in cells])
         return
-    _print(suite, divided, _usual_seconds(store.frame()), folder)
-
-
-def _usual_seconds(frame: Any) -> dict[str, float]:
-    import polars as pl
-
-    known = frame.filter((pl.col("status") == "done") & pl.col("total_seconds").is_not_null())
-    medians = known.group_by("method").agg(pl.col("total_seconds").median())
-    return dict(medians.select("method", "total_seconds").iter_rows())
+    _print(suite, divided, usual_seconds(store.frame()), folder)
 
 
 def _print(suite: Suite, divided: Plan, usual: Mapping[str, float], folder: Path) -> None:

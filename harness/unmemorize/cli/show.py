@@ -24,54 +24,19 @@ if TYPE_CHECKING:
 def command(name: str, plugins: tuple[Path, ...], as_json: bool) -> None:
     """Show the method, metric, provider, layout, executor or suite called NAME, or the MLPs of a model's folder."""
     from unmemorize.cli.screen import print_json
+    from unmemorize.files.places import named
 
     registry = load_registry(plugins)
-    if (Path(name) / "config.json").is_file() and not as_json:
+    if (named(name, "NAME") / "config.json").is_file() and not as_json:
         _show_model(registry, name)
         return
-    found = _found(registry, name)
+    found: list[Kind] = ["suite"] if name.endswith(".toml") else registry.kinds(name)
     if as_json:
         shown = [_as_json(registry, kind, name) for kind in found]
         print_json(shown[0] if len(shown) == 1 else shown)
         return
     for kind in found:
         _show_suite(registry, name) if kind == "suite" else _show(registry, kind, name)
-
-
-def _found(registry: Registry, name: str) -> list[Kind]:
-    """Return every kind in which `name` is registered, a suite given as a path included."""
-    from unmemorize.registry.entries import KINDS
-
-    kinds = [kind for kind in KINDS if name in registry.names(kind)]
-    if kinds:
-        return kinds
-    if name.endswith(".toml"):
-        return ["suite"]
-    for collision in registry.collisions():
-        if collision.name == name:
-            registry.get(collision.kind, name)
-    _refuse(registry, name)
-    return []
-
-
-def _refuse(registry: Registry, name: str) -> None:
-    from unmemorize.errors import BrokenPluginError, UnknownNameError
-    from unmemorize.registry.entries import KINDS
-
-    broken = [info for info in registry.plugins() if info.status == "broken"]
-    for info in broken:
-        if info.name == name:
-            raise BrokenPluginError(
-                f"{info.label} failed to load: {info.error}", expected="a plugin that loads", fix=info.fix
-            )
-    names = [known for kind in KINDS for known in registry.names(kind)]
-    raise UnknownNameError(
-        "method, metric, provider, layout, executor or suite",
-        name,
-        names,
-        broken=[info.label for info in broken],
-        fix="`unmemorize list` shows all of them; `unmemorize plugins` shows where they come from",
-    )
 
 
 def _as_json(registry: Registry, kind: Kind, name: str) -> dict[str, Any]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.contracts.answers import ask
 from unmemorize.errors import ConfigError
 from unmemorize.registry.manager import Registry
 from unmemorize.results.record import BASE, PluginOrigin
 from unmemorize.suite.model import Suite, TestbedEntry, canonical, settings
+
+if TYPE_CHECKING:
+    import polars as pl
 
 KEY_VERSION = 1
 """Raised whenever a key comes to mean something else, so that older records are not taken for it."""
@@ -127,6 +130,15 @@ class Estimate(NamedTuple):
     seconds: float
     unknown: int
     """Number of cells whose method has no earlier record."""
+
+
+def usual_seconds(records: pl.DataFrame) -> dict[str, float]:
+    """Return the median seconds of each method's done cells, for `estimate`."""
+    import polars as pl
+
+    known = records.filter((pl.col("status") == "done") & pl.col("total_seconds").is_not_null())
+    medians = known.group_by("method").agg(pl.col("total_seconds").median())
+    return dict(medians.select("method", "total_seconds").iter_rows())
 
 
 def estimate(cells: Iterable[Cell], seconds_by_method: Mapping[str, float]) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -142,7 +143,8 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:  # who sets it wants to hear it: --verbose does
+        logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield

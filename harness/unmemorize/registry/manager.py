@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -219,6 +219,29 @@ class Registry:
         found = [entry.name for entry in self._all(kind)]
         return tuple(sorted(name for name in set(found) if found.count(name) == 1))
 
+    def kinds(self, name: str, among: Sequence[Kind] = KINDS) -> list[Kind]:
+        """Return every kind, out of `among`, in which `name` is registered.
+
+        Raises:
+            UnknownNameError: in none of them.
+            NameCollisionError: two plugins registered that name.
+            BrokenPluginError: a plugin of that name failed to load.
+        """
+        found = [kind for kind in among if name in self.names(kind)]
+        if found:
+            return found
+        for kind in among:
+            if self._entries(kind, name):
+                self._only(kind, name)
+        self._refuse_broken(name, f"{name!r} is not available: ")
+        raise UnknownNameError(
+            f"{', '.join(among[:-1])} or {among[-1]}",
+            name,
+            [known for kind in among for known in self.names(kind)],
+            broken=[info.label for info in self._broken],
+            fix="`unmemorize list` shows all of them; --plugin FILE.py adds a file of yours",
+        )
+
     def collisions(self) -> tuple[Collision, ...]:
         """Return every name that more than one plugin registered."""
         pairs = sorted({(entry.kind, entry.name) for kind in KINDS for entry in self._all(kind)})
@@ -261,19 +284,20 @@ class Registry:
     def _entries(self, kind: Kind, name: str) -> list[Entry]:
         return [entry for entry in self._all(kind) if entry.name == name]
 
+    def _refuse_broken(self, name: str, what: str) -> None:
+        for info in self._broken:
+            if info.name == name:
+                raise BrokenPluginError(
+                    f"{what}{info.label} failed to load: {info.error}", expected="a plugin that loads", fix=info.fix
+                )
+
     def _only(self, kind: Kind, name: str, where: str = "") -> Entry:
         found = self._entries(kind, name)
         if len(found) == 1:
             return found[0]
         if found:
             raise NameCollisionError(kind, name, map(_origin_label, found))
-        for info in self._broken:
-            if info.name == name:
-                raise BrokenPluginError(
-                    f"the {kind} {name!r} is not available: {info.label} failed to load: {info.error}",
-                    expected="a plugin that loads",
-                    fix=info.fix,
-                )
+        self._refuse_broken(name, f"the {kind} {name!r} is not available: ")
         broken = [info.label for info in self._broken]
         if kind == "layout":
             raise LayoutError.unknown(name, self.names(kind), broken=broken)
