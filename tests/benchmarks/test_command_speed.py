@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,9 @@ COMMANDS = {"list": ["list"], "plugins": ["plugins"], "show": ["show", "balanced
 
 
 def _process(benchmark: BenchmarkFixture, folder: Path, *arguments: str) -> None:
-    run = lambda: subprocess.run([sys.executable, *arguments], cwd=folder, check=True, capture_output=True)  # noqa: E731
-    benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+    environment = {**os.environ, "UNMEMORIZE_PLUGINS": "none"}
+    settings = {"cwd": folder, "check": True, "capture_output": True, "env": environment}
+    benchmark.pedantic(subprocess.run, args=([sys.executable, *arguments],), kwargs=settings, rounds=3, warmup_rounds=1)
 
 
 @pytest.mark.benchmark(group="commands")
