@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from unmemorize import Context, Sequences, Testbed, TrainingRecipe, TrainingStep
@@ -61,6 +62,7 @@ def test_dropped_sequences_get_no_gradient(testbed: Testbed) -> None:
     assert (seen.token_losses.grad[easiest] != 0).any()
 
 
+@pytest.mark.parametrize("testbed", ["gpt2"], indirect=True)  # it never looks at the model
 def test_it_learns_less_of_unpredictable_rows_than_plain_training(testbed: Testbed) -> None:
     regular = [[3 + (start + i) % 7 for i in range(12)] for start in range(60)]
     noise = tiny_sequences(6, seed=8, shortest=12, longest=12)

@@ -52,19 +52,19 @@ def test_an_empty_forget_set_is_no_reason_to_skip_it(testbed: Testbed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "settings"),
+    ("method", "settings", "rows"),
     [
-        (ZeroOut, {}),
-        (ZeroOut, {"estimator": "taylor"}),
-        (Activations, {}),
-        (IntegratedGradients, {}),
+        (ZeroOut, {}, 16),  # the exact estimator takes a pass for each neuron and row
+        (ZeroOut, {"estimator": "taylor"}, 48),
+        (Activations, {}, 48),
+        (IntegratedGradients, {}, 48),
     ],
 )
-def test_it_is_beaten(planted: Testbed, method: type[NeuronUnlearning], settings: dict[str, str]) -> None:
+def test_it_is_beaten(planted: Testbed, method: type[NeuronUnlearning], settings: dict[str, str], rows: int) -> None:
     """The neurons found for memorized rows differ from those for regular rows, and matter more than random ones."""
     harm = Harm(planted, ratio=0.2)
     found = harm.of(method, **settings)
-    elsewhere = harm.of(method, shown=planted.retain, **settings)
+    elsewhere = harm.of(method, shown=planted.retain.select(slice(rows)), **settings)
     draws = [harm.of(RandomNeurons, seed=seed).forget_loss for seed in range(3)]
     assert overlap(found.removed, elsewhere.removed) < 0.6
     assert found.forget_loss > 3 * sum(draws) / len(draws)
