@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -68,7 +68,7 @@ def token_rows(source: RowSource, tokenization: Tokenization) -> list[Row]:
                 raise _mixed(part, where)
             bare = part
         rows.append(_row(fields, tokenization, where))
-    _check_all_or_none(rows, lambda row: row.clean is not None, "clean counterpart", "`clean_tokens` or `clean_text`")
+    _check_counterparts(rows)
     return _ended(_without_padding(rows, tokenization, rectangular=source.rectangular))
 
 
@@ -99,12 +99,12 @@ def text_of(fields: Mapping[str, Any], where: str) -> str | None:
     raise _nothing_said(said, where)
 
 
-def _check_all_or_none(rows: Sequence[Row], has: Callable[[Row], bool], what: str, fields: str) -> None:
-    having = [has(row) for row in rows]
-    if any(having) and not all(having):
+def _check_counterparts(rows: Sequence[Row]) -> None:
+    without = [row for row in rows if row.clean is None]
+    if 0 < len(without) < len(rows):
         raise DataError(
-            f"{rows[having.index(False)].where}: the row has no {what}, and others have one",
-            expected=f"{fields} in all rows, or in none",
+            f"{without[0].where}: the row has no clean counterpart, and others have one",
+            expected="`clean_tokens` or `clean_text` in all rows, or in none",
             fix="add what the model shall generate in this row's place, or remove the field everywhere",
         )
 

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from unmemorize.contracts.testbed import Sequences, Window
 from unmemorize.data.corpora import Corpus, open_corpus
+from unmemorize.data.reader import check_is_place
 from unmemorize.data.row_files import HUB, is_row_file, row_files
 from unmemorize.data.rows import Row
 from unmemorize.data.sequences import (
@@ -266,7 +267,7 @@ class _Opening:
         if len(rows) <= most:
             return rows
         drawn = torch.randperm(len(rows), generator=self.generator(f"rows of {setting}"))[:most]
-        return rows.but([rows.rows[index] for index in sorted(drawn.tolist())])
+        return rows.keep(sorted(drawn.tolist()), "not drawn")
 
     def _sequences(self, rows: RowSet, lengths: Lengths) -> Sequences:
         made = as_sequences(rows, lengths, pad_id=self.bounds.pad_id, first_id=self._next_id)
@@ -309,6 +310,7 @@ def corpus_rows(source: object, setting: str, tokenization: Tokenization, length
     Raises:
         DataError: there is no such corpus, no tokenizer, or less text than one row.
     """
+    check_is_place(source, setting)
     named = isinstance(source, (str, Path))
     name = f"{setting} = {str(source)!r}" if named else setting
     corpus = source if isinstance(source, Corpus) else open_corpus(str(source), setting=setting)
