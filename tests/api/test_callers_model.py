@@ -12,7 +12,8 @@ import torch
 from model_folders import save, toy_tokenizer
 
 import unmemorize
-from unmemorize import DataError, Mitigation
+from unmemorize import Context, DataError, Mitigation, ModelProvider, Testbed
+from unmemorize.execution.surroundings import load_testbed
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import tiny_model, tiny_sequences
 
@@ -158,3 +159,28 @@ def test_both_models_of_a_search_pass_the_gate(tmp_path: Path) -> None:
         unmemorize.find(model, texts, control=torch.nn.Linear(2, 2), **settings)
     with pytest.raises(DataError, match=r"has no language-model head"):
         unmemorize.find(tiny_model("llama").model, texts, **settings)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "said"),
+    [
+        (torch.nn.DataParallel, ""),
+        (lambda model: model.model, "the model of the testbed 'mine' .LlamaModel. has no language-model head"),
+    ],
+)
+def test_the_model_of_any_provider_passes_the_gate(wrap: Callable[[Any], Any], said: str, registry: Registry) -> None:
+    model = tiny_model("llama")
+
+    class Wraps(ModelProvider):
+        """Gives its model as it came."""
+
+        name = "wraps"
+
+        def fingerprint(self) -> dict[str, str]:
+            return {}
+
+        def load(self, context: Context) -> Testbed:
+            return Testbed(name=self.name, model=wrap(model), forget=RETAIN)
+
+    with contextlib.nullcontext() if not said else pytest.raises(DataError, match=said):
+        assert load_testbed(Wraps(Wraps.Config()), "mine", Context(), registry).model is model
