@@ -51,8 +51,7 @@ from .unlearning.replay import (
     recording_cost as recording_cost,
     room_for_reruns as room_for_reruns,
 )
-from .unlearning.subnet import SubnetConfig as SubnetConfig, learn_mask as learn_mask, mask_cost as mask_cost
+from .unlearning.subnet import EpochSize as EpochSize, MaskLearning as MaskLearning, SubnetConfig as SubnetConfig
 from .unlearning.weights import (
-    gradient_cost as gradient_cost,
     mlp_gradients as mlp_gradients,
 )

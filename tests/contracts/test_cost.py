@@ -20,8 +20,8 @@ def test_batches_are_fed_with_their_own_padding() -> None:
 
 
 def test_shuffled_rows_may_stand_beside_the_longest() -> None:
-    assert count_shuffled_tokens(ROWS, 3) == 3 * 8
-    assert count_shuffled_tokens(ROWS.select([]), 3) == 0
+    assert count_shuffled_tokens(3, ROWS.select([0]), None, ROWS) == 3 * 8
+    assert count_shuffled_tokens(3, ROWS.select([])) == 0
 
 
 def test_sizes_are_counted_on_the_model(registry: Registry) -> None:

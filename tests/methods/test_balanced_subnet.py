@@ -17,9 +17,9 @@ def by_definition(testbed: Testbed, context: Context) -> dict[str, torch.Tensor]
     scores = first_scores(testbed, generator)
     method = BalancedSubnet(**SETTINGS)
     steps = (
-        [(-(1 - 0.7), forget), (0.7, retain)]
+        [(-(1 - 0.7), forget.rows), (0.7, retain.rows)]
         for _ in range(2)
-        for forget, retain in method.stratified(testbed.forget, testbed.retain, 2, generator)
+        for forget, retain in method.epoch(testbed, generator)
     )
     return learned(testbed, scores, 0.1, steps)
 
@@ -34,7 +34,8 @@ def test_the_learned_mask_is_that_of_the_algorithm(testbed: Testbed) -> None:
 
 def test_every_step_has_rows_of_both_sets_and_rows_come_equally_often(testbed: Testbed) -> None:
     method = BalancedSubnet(batch_size=4)
-    steps = list(method.stratified(testbed.forget, testbed.retain, 20, torch.Generator().manual_seed(0)))
+    steps = [[term.rows for term in step] for step in method.epoch(testbed, torch.Generator().manual_seed(0))]
+    assert len(steps) == method.size(testbed).steps > 1
     assert all(len(forget) >= 1 and len(retain) >= 1 and len(forget) + len(retain) == 4 for forget, retain in steps)
     for name, part in (("forget", 0), ("retain", 1)):
         seen = torch.cat([step[part].ids for step in steps])
@@ -44,5 +45,6 @@ def test_every_step_has_rows_of_both_sets_and_rows_come_equally_often(testbed: T
 
 def test_one_row_to_forget_among_many_is_in_every_step(testbed: Testbed) -> None:
     only = testbed.forget.select([0])
-    steps = list(BalancedSubnet(batch_size=2).stratified(only, testbed.retain, 9, torch.Generator()))
-    assert all(step[0].ids.tolist() == only.ids.tolist() for step in steps)
+    testbed.forget = only
+    steps = list(BalancedSubnet(batch_size=2).epoch(testbed, torch.Generator()))
+    assert all(step[0].rows.ids.tolist() == only.ids.tolist() for step in steps)

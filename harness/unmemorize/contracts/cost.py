@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +36,13 @@ class Cost:
     """Peak in main memory, wherever the model is."""
     advice: str = ""
     """What to set where that takes too long or does not fit."""
+
+    def __add__(self, other: Cost) -> Cost:
+        """Return what both take together: work and memory add up, and the larger pass is the one that is held."""
+        ours, theirs = (dataclasses.asdict(cost) for cost in (self, other))
+        held = max(self.held_tokens, other.held_tokens)
+        named = {"held_tokens": held, "advice": self.advice or other.advice}
+        return Cost(**{name: ours[name] + theirs[name] for name in ours} | named)
 
 
 class Sizes(NamedTuple):
@@ -95,6 +103,7 @@ def count_tokens(sequences: Sequences, batch_size: int, *, whole: bool = False) 
     return TokenCount(sum(sizes), max(sizes, default=0))
 
 
-def count_shuffled_tokens(sequences: Sequences, rows: int) -> int:
-    """Return the input tokens of `rows` rows drawn at random, if each batch holds one of the longest."""
-    return rows * (int(sequences.lengths.max()) - 1) if len(sequences) else 0
+def count_shuffled_tokens(rows: int, *sets: Sequences | None) -> int:
+    """Return the input tokens of `rows` rows drawn at random from sets, if each batch holds one of the longest."""
+    longest = [int(sequences.lengths.max()) - 1 for sequences in sets if sequences is not None and len(sequences)]
+    return rows * max(longest, default=0)

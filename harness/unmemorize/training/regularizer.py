@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from unmemorize.contracts.cost import Sizes
+from unmemorize.contracts.cost import Cost, Sizes
 from unmemorize.contracts.method import Method, Stage
 from unmemorize.errors import PluginError
 from unmemorize.training.cost import trained
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from unmemorize.contracts.context import Context
-    from unmemorize.contracts.cost import Cost
     from unmemorize.contracts.layout import MLP
     from unmemorize.contracts.testbed import Sequences, Testbed
 
@@ -125,7 +123,11 @@ class Regularizer(Method, TrainingObjective, ABC):
             longest=round(facts["training_tokens"] / max(1, seen)),
         )  # fmt: skip
         size = Sizes.of(testbed)  # the model that is trained again stands beside the testbed's own
-        return dataclasses.replace(again, device_bytes=again.device_bytes + size.parameters * size.weight_bytes)
+        return again + Cost(device_bytes=size.parameters * size.weight_bytes) + self.extra_cost(testbed, again)
+
+    def extra_cost(self, testbed: Testbed, plain: Cost) -> Cost:
+        """Return what this regularizer takes beyond training without it, whose cost is `plain`; nothing by default."""
+        return Cost()
 
     def apply(self, testbed: Testbed, context: Context) -> None:
         """Train the model again under this regularizer."""

@@ -170,7 +170,7 @@ class GateUnlearning(NeuronUnlearning):
     def cost(self, testbed: Testbed) -> Cost:
         """Return the first pass and the usual number of steps, and the memory of the gated float32 activations."""
         size, given = Sizes.of(testbed), count_tokens(testbed.forget, self.config.batch_size)
-        step = count_shuffled_tokens(testbed.forget, min(self.config.batch_size, len(testbed.forget)))
+        step = count_shuffled_tokens(min(self.config.batch_size, len(testbed.forget)), testbed.forget)
         steps = min(self.config.max_steps, math.ceil(_USUAL_GROWTH / math.log(self.config.growth)))
         return Cost(
             backward_tokens=given.tokens + steps * step,

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 
 from pydantic import Field
 
+from unmemorize.contracts.config import StrictConfig
 from unmemorize.contracts.context import Context
-from unmemorize.contracts.cost import Cost, Sizes
+from unmemorize.contracts.cost import Cost, Sizes, count_shuffled_tokens
 from unmemorize.contracts.layout import Matrix
 from unmemorize.contracts.testbed import Testbed
 from unmemorize.editing.edits import matrices_of
 from unmemorize.editing.selection import count_for, kth_largest, select_top
 from unmemorize.unlearning.neurons import note_ties
 from unmemorize.unlearning.objective import LossWatch, Term, visit_objective_gradients
-from unmemorize.unlearning.weights import SELECTION_SWEEPS, WeightConfig
+from unmemorize.unlearning.weights import SELECTION_SWEEPS, WeightConfig, WeightRemoval
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +42,49 @@ class SubnetConfig(WeightConfig):
 
 
 Epoch = Callable[["torch.Generator"], Iterator[list[Term]]]
+
+
+class EpochSize(NamedTuple):
+    """How the rows of an epoch are divided."""
+
+    steps: int
+    """Steps of an epoch."""
+    rows: int
+    """Rows of a step, of all sets together."""
+
+
+class MaskLearning(WeightRemoval):
+    """Implement `size` and `epoch`: what each step is about. The core learns which weights to remove."""
+
+    Config: ClassVar[type[StrictConfig]] = SubnetConfig
+
+    @abstractmethod
+    def size(self, testbed: Testbed) -> EpochSize:
+        """Return the steps of an epoch, and the rows of a step."""
+
+    @abstractmethod
+    def epoch(self, testbed: Testbed, generator: torch.Generator) -> Iterator[list[Term]]:
+        """Yield the terms of each step of one epoch."""
+
+    def masks(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
+        """Return the learned mask: True at the weights to remove."""
+        return learn_mask(testbed, context, self.config, partial(self.epoch, testbed), self.size(testbed).steps)
+
+    def cost(self, testbed: Testbed) -> Cost:
+        """Return the steps of all epochs, and the memory of scores, momentum and originals."""
+        size, (epoch, rows) = Sizes.of(testbed), self.size(testbed)
+        steps = epoch * self.config.epochs
+        tokens = count_shuffled_tokens(
+            rows, *(getattr(testbed, name) for name in ("forget", "retain") if name in self.needs)
+        )
+        return Cost(
+            backward_tokens=steps * tokens,
+            sweeps=(_STEP_SWEEPS * steps + SELECTION_SWEEPS) * size.weights,
+            held_tokens=tokens,
+            device_bytes=(size.weight_bytes + 12) * size.largest,
+            offloadable_bytes=(size.weight_bytes + 8) * size.weights,
+            advice="set fewer epochs",
+        )
 
 
 def learn_mask(testbed: Testbed, context: Context, config: SubnetConfig, epoch: Epoch, steps: int) -> dict[str, Tensor]:
@@ -90,20 +136,6 @@ def learn_mask(testbed: Testbed, context: Context, config: SubnetConfig, epoch: 
         selection = select_top({name: one.given_up() for name, one in scored.items()}, config.ratio, "layer")
     note_ties(context, selection.ties)
     return selection.masks
-
-
-def mask_cost(testbed: Testbed, steps: int, step_tokens: int) -> Cost:
-    """Return what `learn_mask` takes for `steps` steps over `step_tokens` tokens each."""
-    size = Sizes.of(testbed)
-    waiting = (size.weight_bytes + 8) * size.weights
-    return Cost(
-        backward_tokens=steps * step_tokens,
-        sweeps=_STEP_SWEEPS * steps * size.weights + SELECTION_SWEEPS * size.weights,
-        held_tokens=step_tokens,
-        device_bytes=(size.weight_bytes + 12) * size.largest,
-        offloadable_bytes=waiting,
-        advice="set fewer epochs",
-    )
 
 
 _STEP_SWEEPS = 16

@@ -69,6 +69,8 @@ class WeightUnlearning(WeightRemoval):
 
     scope: ClassVar[Scope] = "layer"
     """`layer`: the share is taken of every matrix. `global`: of all MLP matrices together."""
+    gradient_passes: ClassVar[int | None] = None
+    """How often `score` calls `mlp_gradients` on the forget set, where that is all: the cost follows from it."""
 
     @abstractmethod
     def score(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
@@ -81,6 +83,20 @@ class WeightUnlearning(WeightRemoval):
             selection = select_top(scores, self.config.ratio, self.scope)
         note_ties(context, selection.ties)
         return selection.masks
+
+    def cost(self, testbed: Testbed) -> Cost | None:
+        """Return the passes, and the memory of gradients, ranking and masks; None without `gradient_passes`."""
+        if self.gradient_passes is None:
+            return None
+        size, given = Sizes.of(testbed), count_tokens(testbed.forget, self.config.batch_size)
+        together = self.scope == "global" and size.weights <= COUNTED_FROM
+        return Cost(
+            backward_tokens=self.gradient_passes * given.tokens,
+            sweeps=SELECTION_SWEEPS * size.weights,
+            held_tokens=given.largest,
+            device_bytes=8 * size.largest,
+            offloadable_bytes=5 * size.weights + 4 * (size.weights if together else size.largest),
+        )
 
 
 def mlp_gradients(testbed: Testbed, sequences: Sequences, context: Context, config: WeightConfig) -> dict[str, Tensor]:
@@ -108,26 +124,6 @@ def mlp_gradients(testbed: Testbed, sequences: Sequences, context: Context, conf
         for batch in context.track(batches, "gradients"):
             sequence_losses(testbed.model, batch, tokens=config.tokens).sum().backward()
     return sums
-
-
-def gradient_cost(testbed: Testbed, config: WeightConfig, *, ranked_together: bool) -> Cost:
-    """Return what it takes to score the MLP weights by one gradient of the forget set (`mlp_gradients`) and select.
-
-    Args:
-        testbed: what is scored.
-        config: batch size.
-        ranked_together: whether all matrices compete with each other.
-    """
-    size, given = Sizes.of(testbed), count_tokens(testbed.forget, config.batch_size)
-    ranked = 4 * size.weights if ranked_together and size.weights <= COUNTED_FROM else 4 * size.largest
-    waiting = 5 * size.weights + ranked
-    return Cost(
-        backward_tokens=given.tokens,
-        sweeps=SELECTION_SWEEPS * size.weights,
-        held_tokens=given.largest,
-        device_bytes=8 * size.largest,
-        offloadable_bytes=waiting,
-    )
 
 
 SELECTION_SWEEPS = 12

@@ -118,7 +118,7 @@ class Preference(FineTuning):
         longest = int(max(testbed.forget.lengths.max(), testbed.retain.lengths.max())) - 1
         return Cost(
             forward_tokens=(epochs + 1) * given.tokens,
-            training_tokens=epochs * (given.tokens + count_shuffled_tokens(testbed.retain, rows)),
+            training_tokens=epochs * (given.tokens + count_shuffled_tokens(rows, testbed.retain)),
             sweeps=4 * min(steps, recipe.max_steps or steps) * size.parameters,
             held_tokens=2 * min(recipe.batch_size, rows) * longest,
             device_bytes=(12 if size.weight_bytes >= 4 else 16) * size.parameters,

@@ -6,7 +6,6 @@ random share p_mem. What only one example needs gathers in its own neurons, and 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -51,15 +50,12 @@ class ExampleTiedDropout(Regularizer):
         """Answer also for models without a layout."""
         return super().supports(testbed) or missing_layout(testbed)
 
-    def cost(self, testbed: Testbed) -> Cost | None:
-        """Return what training again takes, with one more copy of each layer's activations and the hashes of one."""
-        plain = super().cost(testbed)
-        if plain is None:
-            return None
+    def extra_cost(self, testbed: Testbed, plain: Cost) -> Cost:
+        """Return one more copy of each layer's activations, and the hashes of one."""
         size = Sizes.of(testbed)
         copies = plain.held_tokens * size.neurons * size.weight_bytes
         hashes = 24 * testbed.recipe.batch_size * size.neurons / size.layers
-        return dataclasses.replace(plain, device_bytes=plain.device_bytes + copies + hashes)
+        return Cost(device_bytes=copies + hashes)
 
     @contextmanager
     def attach(self, model: PreTrainedModel, mlps: tuple[MLP, ...], generator: torch.Generator) -> Iterator[None]:

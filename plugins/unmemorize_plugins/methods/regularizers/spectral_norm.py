@@ -5,7 +5,6 @@ minimize  mean loss + (strength / 2) * sum over weight matrices W of sigma(W)^2,
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -53,20 +52,13 @@ class SpectralNorm(Regularizer):
         """Answer also for models without a layout."""
         return super().supports(testbed) or missing_layout(testbed)
 
-    def cost(self, testbed: Testbed) -> Cost | None:
-        """Return what training again takes, and two products of every matrix with a vector per step and iteration."""
-        plain = super().cost(testbed)
-        if plain is None:
-            return None
+    def extra_cost(self, testbed: Testbed, plain: Cost) -> Cost:
+        """Return two products of every matrix with a vector per step and iteration."""
         matrices = [matrix.by_part() for mlp in testbed.mlps for matrix in mlp.block_matrices()]
         size = sum(parts.numel() for parts in matrices)
         sweeps = testbed.facts["steps"] * (2 * self.config.iterations + 4) * size
         vectors = sum(len(parts) * (parts.shape[1] + parts.shape[2]) for parts in matrices)
-        return dataclasses.replace(
-            plain,
-            sweeps=plain.sweeps + sweeps,
-            device_bytes=plain.device_bytes + 4 * (size + vectors),
-        )
+        return Cost(sweeps=sweeps, device_bytes=4 * (size + vectors))
 
     @contextmanager
     def attach(self, model: PreTrainedModel, mlps: tuple[MLP, ...], generator: torch.Generator) -> Iterator[None]:

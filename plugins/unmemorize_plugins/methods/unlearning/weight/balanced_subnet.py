@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from unmemorize import Context, Cost, Sequences, Testbed, WeightRemoval
-from unmemorize.toolkit import SubnetConfig, Term, count_shuffled_tokens, learn_mask, mask_cost, shuffled_rows
+from unmemorize import Testbed
+from unmemorize.toolkit import EpochSize, MaskLearning, SubnetConfig, Term, shuffled_rows
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 
 class BalancedSubnetConfig(SubnetConfig):
@@ -35,7 +34,7 @@ class BalancedSubnetConfig(SubnetConfig):
     """Weight of keeping the retain set; 1 - beta is the weight of losing the forget set."""
 
 
-class BalancedSubnet(WeightRemoval):
+class BalancedSubnet(MaskLearning):
     """Learn the share of MLP weights whose removal raises the loss on the forget set and not on the retain set.
 
     Every step draws from both sets, so there is no step without rows of the forget set. Cost: `epochs` forward and
@@ -48,42 +47,22 @@ class BalancedSubnet(WeightRemoval):
     Config = BalancedSubnetConfig
     paper = "Sakarvadia et al. 2025, arXiv 2410.02159"
 
-    def masks(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
-        """Return the learned mask: True at the weights to remove."""
+    def size(self, testbed: Testbed) -> EpochSize:
+        """Return the steps in which both sets are seen once, and the rows of both in a step."""
+        count = len(testbed.forget) + len(testbed.retain or ())
+        return EpochSize(-(-count // self.config.batch_size), sum(self.rows(testbed)))
+
+    def epoch(self, testbed: Testbed, generator: torch.Generator) -> Iterator[list[Term]]:
+        """Yield both losses, on batches of each set in proportion to its size and with one row at least."""
         assert testbed.retain is not None
-        forget, retain = testbed.forget, testbed.retain
-        steps = self.steps(forget, retain)
+        steps, (of_forget, of_retain) = self.size(testbed).steps, self.rows(testbed)
+        forget = shuffled_rows(testbed.forget, of_forget, steps, generator)
+        retain = shuffled_rows(testbed.retain, of_retain, steps, generator)
+        for lost, kept in zip(forget, retain, strict=True):
+            yield [Term(self.config.beta - 1, lost), Term(self.config.beta, kept)]
 
-        def epoch(generator: torch.Generator) -> Iterator[list[Term]]:
-            for forget_rows, retain_rows in self.stratified(forget, retain, steps, generator):
-                yield [Term(self.config.beta - 1, forget_rows), Term(self.config.beta, retain_rows)]
-
-        return learn_mask(testbed, context, self.config, epoch, steps)
-
-    def stratified(
-        self, forget: Sequences, retain: Sequences, steps: int, generator: torch.Generator
-    ) -> Iterator[tuple[Sequences, Sequences]]:
-        """Yield `steps` pairs of batches, each set in proportion to its size and with one row at least."""
-        of_forget, of_retain = self.rows(forget, retain)
-        yield from zip(
-            shuffled_rows(forget, of_forget, steps, generator),
-            shuffled_rows(retain, of_retain, steps, generator),
-            strict=True,
-        )
-
-    def steps(self, forget: Sequences, retain: Sequences) -> int:
-        """Return the steps of an epoch."""
-        return -(-(len(forget) + len(retain)) // self.config.batch_size)
-
-    def rows(self, forget: Sequences, retain: Sequences) -> tuple[int, int]:
+    def rows(self, testbed: Testbed) -> tuple[int, int]:
         """Return how many rows of each set a batch holds."""
-        share = len(forget) / (len(forget) + len(retain))
+        share = len(testbed.forget) / (len(testbed.forget) + len(testbed.retain or ()))
         of_forget = min(max(1, round(self.config.batch_size * share)), max(1, self.config.batch_size - 1))
         return of_forget, max(1, self.config.batch_size - of_forget)
-
-    def cost(self, testbed: Testbed) -> Cost:
-        """Return the steps of all epochs, and the memory of scores, momentum and originals."""
-        assert testbed.retain is not None
-        both = Sequences.concatenate([testbed.forget, testbed.retain], pad_id=testbed.pad_id)
-        step = count_shuffled_tokens(both, sum(self.rows(testbed.forget, testbed.retain)))
-        return mask_cost(testbed, self.steps(testbed.forget, testbed.retain) * self.config.epochs, step)

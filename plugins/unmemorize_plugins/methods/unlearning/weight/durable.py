@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unmemorize import Context, Cost, Testbed, WeightUnlearning
-from unmemorize.toolkit import gradient_cost, mlp_gradients
+from unmemorize import Context, Testbed, WeightUnlearning
+from unmemorize.toolkit import mlp_gradients
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,12 +26,9 @@ class Durable(WeightUnlearning):
     name = "durable"
     paper = "Zhang et al. 2022, arXiv 2206.10341"
     scope = "layer"
+    gradient_passes = 1
 
     def score(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
         """Return |g| for every MLP matrix."""
         gradients = mlp_gradients(testbed, testbed.forget, context, self.config)
         return {name: gradient.abs_() for name, gradient in gradients.items()}
-
-    def cost(self, testbed: Testbed) -> Cost:
-        """Return one forward and backward pass, and the memory of |g| and of the selection."""
-        return gradient_cost(testbed, self.config, ranked_together=False)

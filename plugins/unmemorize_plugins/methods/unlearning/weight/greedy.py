@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from unmemorize import Context, Cost, DivergedError, Matrix, Sequences, Testbed, WeightConfig, WeightRemoval
+from unmemorize import Context, Cost, DivergedError, Matrix, Testbed, WeightConfig, WeightRemoval
 from unmemorize.toolkit import (
     Sizes,
     Term,
@@ -120,20 +120,18 @@ class Greedy(WeightRemoval):
 
     def cost(self, testbed: Testbed) -> Cost:
         """Return the steps over two batches, and the memory of originals, gains, ranking and flags."""
-        assert testbed.retain is not None
         size = Sizes.of(testbed)
         steps = len(self.schedule(size.weights))
-        rows = min(self.config.batch_size, len(testbed.forget))
-        both = Sequences.concatenate([testbed.forget, testbed.retain], pad_id=testbed.pad_id)
-        step = count_shuffled_tokens(both, 2 * rows)
-        ranked = 4 * size.weights if size.weights <= 2**26 else 0
-        waiting = (size.weight_bytes + 6) * size.weights + ranked
+        step = count_shuffled_tokens(
+            2 * min(self.config.batch_size, len(testbed.forget)), testbed.forget, testbed.retain
+        )
+        ranked = 4 if size.weights <= 2**26 else 0
         return Cost(
             backward_tokens=steps * step,
             sweeps=30 * steps * size.weights,
             held_tokens=step,
             device_bytes=8 * size.largest,
-            offloadable_bytes=waiting,
+            offloadable_bytes=(size.weight_bytes + 6 + ranked) * size.weights,
             advice="set fewer steps, or a smaller batch_size",
         )
 

@@ -12,15 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from unmemorize import Context, Cost, Testbed, WeightRemoval
-from unmemorize.toolkit import SubnetConfig, Term, count_shuffled_tokens, learn_mask, mask_cost, shuffled_rows
+from unmemorize import Testbed
+from unmemorize.toolkit import EpochSize, MaskLearning, SubnetConfig, Term, shuffled_rows
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 
-class Subnet(WeightRemoval):
+class Subnet(MaskLearning):
     """Learn the share of MLP weights whose removal raises the loss on the forget set most.
 
     No term preserves the rest of the model: a larger ratio or more epochs soon cost accuracy. Cost: `epochs` forward
@@ -32,22 +31,13 @@ class Subnet(WeightRemoval):
     Config = SubnetConfig
     paper = "Sakarvadia et al. 2025, arXiv 2410.02159"
 
-    def masks(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
-        """Return the learned mask: True at the weights to remove."""
-        size, steps = self.batches(testbed)
+    def size(self, testbed: Testbed) -> EpochSize:
+        """Return the batches of the forget set."""
+        rows = min(self.config.batch_size, len(testbed.forget))
+        return EpochSize(-(-len(testbed.forget) // rows), rows)
 
-        def epoch(generator: torch.Generator) -> Iterator[list[Term]]:
-            for rows in shuffled_rows(testbed.forget, size, steps, generator):
-                yield [Term(-1.0, rows)]
-
-        return learn_mask(testbed, context, self.config, epoch, steps)
-
-    def batches(self, testbed: Testbed) -> tuple[int, int]:
-        """Return the rows of a batch, and the batches of an epoch."""
-        size = min(self.config.batch_size, len(testbed.forget))
-        return size, -(-len(testbed.forget) // size)
-
-    def cost(self, testbed: Testbed) -> Cost:
-        """Return the steps of all epochs, and the memory of scores, momentum and originals."""
-        size, steps = self.batches(testbed)
-        return mask_cost(testbed, steps * self.config.epochs, count_shuffled_tokens(testbed.forget, size))
+    def epoch(self, testbed: Testbed, generator: torch.Generator) -> Iterator[list[Term]]:
+        """Yield the loss on a batch, to be raised."""
+        steps, rows = self.size(testbed)
+        for batch in shuffled_rows(testbed.forget, rows, steps, generator):
+            yield [Term(-1.0, batch)]
