@@ -118,7 +118,7 @@ def _seq2seq() -> Any:
 REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "no model": (lambda: "gpt2", "is of class str", "AutoModelForCausalLM.from_pretrained"),
     "another module": (lambda: nn.Linear(2, 2), "is of class Linear", "pipeline.model"),
-    "meta": (_meta, r"has \d+ weights that are not in memory \(meta\), the first is transformer.wte.weight", "dtype"),
+    "meta": (_meta, r"has \d+ weights that are not in memory \(meta, .*, the first is transformer.wte", "bfloat16"),
     "inference tensors": (_inference, "was made under torch.inference_mode: model.embed", "copy.deepcopy"),
     "parametrized": (
         lambda: _with(lambda m: nn.utils.parametrizations.weight_norm(m.model.layers[0].mlp.down_proj)),

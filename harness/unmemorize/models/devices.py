@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from unmemorize.errors import ConfigError, DataError, nearest
+from unmemorize.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
 
 DeviceMap = str | dict[str, int | str]
 
@@ -86,18 +85,3 @@ def _check_entry(module: str, device: int | str) -> None:
             fix=f"device_map = {{ {module!r} = 'cpu', ... }}, or a smaller dtype",
         )
     checked_device(f"cuda:{device}" if isinstance(device, int) else device)
-
-
-def check_placement(model: PreTrainedModel, name: str) -> None:
-    """Refuse a model of which a part was left outside the devices: it could be neither trained nor edited.
-
-    Raises:
-        DataError: some weights are on disk or offloaded.
-    """
-    absent = [key for key, parameter in model.named_parameters() if parameter.is_meta]
-    if absent:
-        raise DataError(
-            f"model = {name!r}: {len(absent)} weights were offloaded and not placed, the first is {absent[0]}",
-            expected="room for every weight on the devices of device_map",
-            fix="set dtype = 'bfloat16', use more or larger devices, or remove device_map to load it on the CPU",
-        )

@@ -244,7 +244,9 @@ def _quantization(config: Any) -> str | None:
 
 def _is_elsewhere(model: nn.Module) -> str | None:
     absent = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
-    return f"has {len(absent)} weights that are not in memory (meta), the first is {absent[0]}" if absent else None
+    if not absent:
+        return None
+    return f"has {len(absent)} weights that are not in memory (meta, offloaded), the first is {absent[0]}"
 
 
 _SHARDED = (
@@ -330,7 +332,7 @@ _OBJECTS = (
          "load it without quantization_config, with dtype=torch.bfloat16 where memory is short; or pass "
          "model.dequantize(), where its method has that"),
     Kind(_is_elsewhere, "every weight in the memory of a device",
-         "load it with dtype=torch.bfloat16, more or larger devices, or without device_map"),
+         "load it with dtype bfloat16, on more or larger devices, or without device_map"),
     Kind(_is_frozen_for_inference, "a model whose weights can take gradients",
          "load it outside torch.inference_mode(), or pass copy.deepcopy(model) made outside it"),
     Kind(_is_computed, "weights that are parameters of their own",

@@ -16,7 +16,7 @@ from unmemorize.data.tokenization import Bounds, Tokenization, bounds_of
 from unmemorize.errors import DataError
 from unmemorize.files.digests import remembered_digest
 from unmemorize.models.adapters import Adapter, adapter_at, check_installed, merged_onto, no_base
-from unmemorize.models.devices import check_placement, checked_device, checked_map
+from unmemorize.models.devices import checked_device, checked_map
 from unmemorize.models.gate import Files, admitted, check_files, check_pulled, check_vocabulary
 from unmemorize.models.gguf import unpacked
 from unmemorize.models.loading import load_tokenizer, load_weights, quiet
@@ -101,7 +101,6 @@ def open_model(source: ModelSource, *, device: str = "cpu", cache: Path | None =
         check_files(Files(place, source.trust_remote_code))
         model = load_weights(place, source, devices)
         tokenizer = load_tokenizer(place, trusted=source.trust_remote_code)
-        check_placement(model, source.model)
         if devices is None:
             model.to(where)  # type: ignore[arg-type]
         model = admitted(model, named)
