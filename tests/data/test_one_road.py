@@ -21,7 +21,8 @@ from tokenizers.processors import TemplateProcessing
 import unmemorize
 from unmemorize import ConfigError, Context, DataError, Findings, Sequences
 from unmemorize.data.reader import KINDS, open_rows
-from unmemorize.data.rows import notes_of, token_rows
+from unmemorize.data.row import notes_of
+from unmemorize.data.rows import token_rows
 from unmemorize.data.sequences import choose_lengths, read_rows
 from unmemorize.data.settings import SequenceSettings
 from unmemorize.data.tokenization import Tokenization, bounds_of

@@ -156,7 +156,7 @@ def test_rows_that_name_one_prompt_length_give_the_window(jsonl: Write) -> None:
     ],
 )
 def test_the_window(lengths: list[int], prompt: int | None, suffix: int | None, window: tuple[int, int]) -> None:
-    from unmemorize.data.rows import Row
+    from unmemorize.data.row import Row
 
     rows = RowSet("x", [Row([3] * length) for length in lengths])
     assert tuple(choose_lengths(rows, prompt, suffix).window) == window

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from unmemorize import DataError
-from unmemorize.data.rows import Row
+from unmemorize.data.row import Row
 from unmemorize.data.sequences import RowSet
 from unmemorize.data.splits import check_disjoint, families, split_off, without_near_duplicates_of
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unmemorize.data.corpora import Corpus, Document
+from unmemorize.data.row import Row
 from unmemorize.data.row_files import row_files
 from unmemorize.data.row_source import RowSource
-from unmemorize.data.rows import Row, text_of, token_rows
+from unmemorize.data.rows import text_of, token_rows
 from unmemorize.data.tokenization import Tokenization
 from unmemorize.files.places import digest_of
 

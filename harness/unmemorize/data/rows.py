@@ -3,44 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+from unmemorize.data.padding import unmasked, without_padding
+from unmemorize.data.row import Row, abridged
 from unmemorize.data.row_source import Bare, RowSource
 from unmemorize.data.tokenization import Tokenization
 from unmemorize.errors import DataError
 
 MARKS = ("trivial", "overlaps", "duplicate")
 """What `find` says about a window that counts for less."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One sequence."""
-
-    tokens: list[int]
-    prompt: int | None = None
-    """How many of the tokens are its prompt, where the row says so."""
-    group: str | None = None
-    """The family that it belongs to, where the row says so: a family is never split over two sets."""
-    copies: int = 1
-    """How often it stands in the training data, where the row says so."""
-    clean: list[int] | None = None
-    """What is to be said in its place, where the row says so."""
-    where: str = ""
-    """Source and row, for errors."""
-    leading: int = 0
-    """How many of the tokens stand before every text (`<s>`) and are none of the text's own."""
-    suffix: int | None = None
-    """How many tokens must come back, where the row says so."""
-    mark: str | None = None
-    """What `find` marked it as."""
-    may_be_padded: bool = False
-    """Whether it came as ids without a mask that says which of them are padding."""
-    note: str = ""
-    """What is doubtful about it."""
 
 
 class _Part(NamedTuple):
@@ -69,7 +43,7 @@ def token_rows(source: RowSource, tokenization: Tokenization) -> list[Row]:
             bare = part
         rows.append(_row(fields, tokenization, where))
     _check_counterparts(rows)
-    return _ended(_without_padding(rows, tokenization, rectangular=source.rectangular))
+    return _ended(without_padding(rows, tokenization, rectangular=source.rectangular))
 
 
 def _ended(rows: list[Row]) -> list[Row]:
@@ -165,7 +139,7 @@ def _sequence(said: Mapping[str, Any], tokenization: Tokenization, where: str) -
 def _of_ids(said: Mapping[str, Any], tokenization: Tokenization, where: str) -> _Part:
     tokens = _ids(said["tokens"], "tokens", tokenization, where)
     if "attention_mask" in said:
-        tokens = _unmasked(tokens, said["attention_mask"], where)
+        tokens = unmasked(tokens, said["attention_mask"], where)
     prompt, suffix = said.get("prompt"), said.get("suffix")
     if prompt is None:
         if suffix is not None:
@@ -211,7 +185,7 @@ def _of_pair(prompt: Any, suffix: Any, tokenization: Tokenization, where: str) -
 
 def _text(value: Any, part: str, where: str) -> str:
     if not isinstance(value, str):
-        raise DataError(f"{where}: {part} is {_shown(value)}", expected="a text", fix=f"correct {part} in this row")
+        raise DataError(f"{where}: {part} is {abridged(value)}", expected="a text", fix=f"correct {part} in this row")
     if not value.strip():
         raise _empty(where, part)
     return value
@@ -222,7 +196,7 @@ def _ids(value: Any, part: str, tokenization: Tokenization, where: str) -> list[
         value = _from_json(value)
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
         raise DataError(
-            f"{where}: {part} is {'the text ' if isinstance(value, str) else ''}{_shown(value)}",
+            f"{where}: {part} is {'the text ' if isinstance(value, str) else ''}{abridged(value)}",
             expected="a list of token ids" + (", a text, or beside `tokens` a number" if part == "prompt" else ""),
             fix=f"correct {part} in this row; a text goes into the field `text`",
         )
@@ -245,7 +219,7 @@ def _checked(ids: Sequence[Any], part: str, tokenization: Tokenization, where: s
         number = value if type(value) is int else _plain_number(value)
         if not _is_id(number):
             raise DataError(
-                f"{where}: {part}[{position}] is {_shown(number)}",
+                f"{where}: {part}[{position}] is {abridged(number)}",
                 expected="integers from 0 on: token ids",
                 fix="write the ids themselves; texts go into the field `text`",
             )
@@ -272,70 +246,11 @@ def _number(value: Any, part: str, where: str) -> int:
     number = _plain_number(value)
     if not _is_id(number):
         raise DataError(
-            f"{where}: {part} is {_shown(value)}",
+            f"{where}: {part} is {abridged(value)}",
             expected=f"a number of tokens: beside ids, {part} says how many there are",
             fix=f'correct {part} in this row, or write texts alone: {{"prompt": "...", "suffix": "..."}}',
         )
     return int(number)
-
-
-def _unmasked(tokens: list[int], mask: Any, where: str) -> list[int]:
-    shown = [index for index, one in enumerate(mask) if one] if isinstance(mask, Sequence) else []
-    if not shown or len(mask) != len(tokens) or shown[-1] - shown[0] + 1 != len(shown):
-        raise DataError(
-            f"{where}: attention_mask is {_shown(mask)}",
-            expected=f"{len(tokens)} numbers, as many as tokens: 1 for the tokens, which stand together, 0 for padding",
-            fix="correct attention_mask in this row, or remove it together with the padding",
-        )
-    return tokens[shown[0] : shown[-1] + 1]
-
-
-def _without_padding(rows: list[Row], tokenization: Tokenization, *, rectangular: bool) -> list[Row]:
-    """Return the rows without padding at their beginnings and ends.
-
-    An id that also begins or ends texts is padding only where, on one side, some row has it more than once; and, where
-    nothing calls it padding, only in an array. What the tokenizer puts before a text stays.
-    """
-    ends = tokenization.ends | {*tokenization.leading}
-    fills = tokenization.padding | (ends if rectangular else frozenset())
-    judged = [row for row in rows if row.may_be_padded]
-    for fill in sorted(fills):
-        at_least, own = 2 if fill in ends else 1, int(tokenization.leading == (fill,))
-        runs = [(_run(row.tokens, fill), _run(row.tokens[::-1], fill)) for row in judged]
-        before, after = (max((run[side] for run in runs), default=0) >= at_least for side in (0, 1))
-        sizes = [(max(0, run[0] - own) if before else 0, run[1] if after else 0) for run in runs]
-        cut = {id(row): each for row, each in zip(judged, sizes, strict=True)}
-        rows = [_cut_padding(row, *cut.get(id(row), (0, 0))) for row in rows]
-        judged = [row for row in rows if row.may_be_padded]
-    return rows
-
-
-def _run(tokens: Sequence[int], fill: int) -> int:
-    return next((index for index, token in enumerate(tokens) if token != fill), len(tokens))
-
-
-def _cut_padding(row: Row, before: int, after: int) -> Row:
-    if not before and not after:
-        return row
-    tokens = row.tokens[before : len(row.tokens) - after]
-    if not tokens:
-        raise DataError(
-            f"{row.where}: the row is padding only (id {row.tokens[0]})",
-            expected="at least one token",
-            fix="remove the row; if this id is no padding here, give the rows with an attention_mask of ones",
-        )
-    prompt, fill = None if row.prompt is None else max(1, row.prompt - before), row.tokens[0 if before else -1]
-    return replace(row, tokens=tokens, prompt=prompt, note=row.note or f"padding (id {fill}) was left out")
-
-
-def notes_of(rows: Sequence[Row]) -> list[str]:
-    """Return what is doubtful about rows, each doubt once, with how many rows it is about and the first of them."""
-    counted = Counter(row.note for row in rows if row.note)
-    first = {row.note: row.where for row in reversed(rows)}
-    return [
-        f"{count} of {len(rows)} rows ({first[note]}{', ...' if count > 1 else ''}): {note}"
-        for note, count in counted.items()
-    ]
 
 
 def _group(fields: Mapping[str, Any]) -> str | None:
@@ -347,7 +262,7 @@ def _copies(fields: Mapping[str, Any], where: str) -> int:
     copies = _plain_number(fields.get("copies", 1))
     if not _is_id(copies):
         raise DataError(
-            f"{where}: copies is {_shown(copies)}",
+            f"{where}: copies is {abridged(copies)}",
             expected="how often the sequence stands in the training data: 0, 1, 2, ...",
             fix="correct copies in this row, or remove it",
         )
@@ -395,8 +310,3 @@ def _nothing_said(fields: Mapping[str, Any], where: str) -> DataError:
         expected='{"tokens": [464, 2068, ...]}, {"text": "..."} or {"prompt": "...", "suffix": "..."}',
         fix="rename the field that holds the ids to tokens, or the one that holds the text to text",
     )
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from unmemorize.contracts.testbed import Sequences, Window
 from unmemorize.data.reader import open_rows
-from unmemorize.data.rows import MARKS, Row, notes_of, token_rows
+from unmemorize.data.row import Row, notes_of
+from unmemorize.data.rows import MARKS, token_rows
 from unmemorize.data.settings import Excess, Refusal
 from unmemorize.data.tokenization import Tokenization
 from unmemorize.errors import DataError

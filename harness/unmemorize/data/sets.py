@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 from unmemorize.contracts.testbed import Sequences, Window
 from unmemorize.data.corpora import Corpus, open_corpus
 from unmemorize.data.reader import check_is_place
+from unmemorize.data.row import Row
 from unmemorize.data.row_files import HUB, is_row_file, row_files
-from unmemorize.data.rows import Row
 from unmemorize.data.sequences import (
     STRETCH,
     Lengths,
