@@ -31,7 +31,7 @@ ONE_USER = {
     **dict.fromkeys(("gate_gradients", "gate_cost"), "zero_out; in the core, `GateUnlearning`"),
     **dict.fromkeys(("token_losses", "TokenLosses"), "preference; in the core, `train`; the tests of new methods"),
     "located": "tinymem_language; in the core, every other setting that names a place",
-    "room_for_reruns": "integrated_gradients; in the core, `Replay`",
+    "rerun_numbers": "integrated_gradients; in the core, `Replay`",
     "visit_objective_gradients": "greedy; in the core, `learn_mask`",
     "visit_sequence_gradients": "second_order: per-sequence gradients are too delicate to be written twice",
 }

@@ -49,7 +49,7 @@ from .unlearning.replay import (
     Span as Span,
     outgoing_rows as outgoing_rows,
     recording_cost as recording_cost,
-    room_for_reruns as room_for_reruns,
+    rerun_numbers as rerun_numbers,
 )
 from .unlearning.subnet import EpochSize as EpochSize, MaskLearning as MaskLearning, SubnetConfig as SubnetConfig
 from .unlearning.weights import (

@@ -60,7 +60,7 @@ class Replay:
     up to and including this one are skipped. Where something follows `down` inside the block (a norm, a multiplier),
     this block runs again too. The model's own forward supplies masks and positions. Exact, up to rounding.
 
-    `room` is how many numbers reruns that are made together should fill.
+    `rerun_numbers` is how many numbers reruns that are made together should fill.
 
     Memory of a recording: B * T * L * (m + d) numbers, and B * T * L * 2 d more for keys and values.
     """
@@ -68,7 +68,7 @@ class Replay:
     def __init__(self, testbed: Testbed, sequences: Sequences) -> None:
         self.model, self.mlps, self.device = testbed.model, testbed.mlps, testbed.device
         self.vocabulary = vocabulary_of(testbed.model)
-        self.room, self.size = room_for_reruns(testbed), Sizes.of(testbed)
+        self.rerun_numbers, self.size = rerun_numbers(testbed), Sizes.of(testbed)
         self._tuples = False  # whether blocks return tuples, as those of some architectures do
         row = self.record(sequences.select([0]).cut())
         self.additive = [self._adds(row, index) for index in range(len(self.mlps))]
@@ -174,17 +174,17 @@ class Replay:
 
 
 def recording_cost(testbed: Testbed, sequences: Sequences, batch_size: int, *, past: bool = False) -> Cost:
-    """Return what it takes to make a `Replay` and to record every batch of `sequences`, with room for reruns."""
+    """Return what it takes to make a `Replay` and to record every batch of `sequences`, and the memory of reruns."""
     size, given = Sizes.of(testbed), count_tokens(sequences, batch_size, whole=True)
     first = int(sequences.lengths[0]) * (1 + size.layers)
     numbers = size.neurons + (3 if past else 1) * size.layers * size.width
     return Cost(
         forward_tokens=first + given.tokens,
-        device_bytes=given.largest * numbers * size.weight_bytes + 4 * room_for_reruns(testbed),
+        device_bytes=given.largest * numbers * size.weight_bytes + 4 * rerun_numbers(testbed),
     )
 
 
-def room_for_reruns(testbed: Testbed) -> int:
+def rerun_numbers(testbed: Testbed) -> int:
     """Return how many numbers reruns made together should fill: enough that reading the weights does not dominate."""
     if testbed.device.type != "cpu":
         return _ROOM

@@ -1,6 +1,6 @@
 """Neuron activations (Chang et al. 2024, section 3.3): remove the neurons that are most active in regurgitating.
 
-attribution_n = mean over sequences and suffix positions of |a_n|, times the norm of the neuron's outgoing weights.
+attribution_n = mean over sequences and suffix positions of |a_n|, times the norm of the neuron's outgoing weights
 """
 
 from __future__ import annotations

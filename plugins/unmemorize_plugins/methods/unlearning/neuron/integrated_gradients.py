@@ -25,7 +25,7 @@ from unmemorize.toolkit import (
     gradients_of,
     outgoing_rows,
     recording_cost,
-    room_for_reruns,
+    rerun_numbers,
     sampled_rows,
 )
 
@@ -111,12 +111,12 @@ class IntegratedGradients(NeuronUnlearning):
         So few tokens at a time cost at least the reading of all weights that they pass.
         """
         rows = testbed.forget.select(slice(0, self.config.samples))
-        size, room = Sizes.of(testbed), room_for_reruns(testbed)
+        size, numbers = Sizes.of(testbed), rerun_numbers(testbed)
         positions = reruns = 0
         for batch in rows.batches(self.config.batch_size):
             for position, count in enumerate(self.chosen(batch).sum(dim=0).tolist()):
                 positions += count
-                reruns += size.layers * -(-count // self.together(position, size, room))
+                reruns += size.layers * -(-count // self.rows_at_once(position, size, numbers))
         read = size.parameters / 2 + size.vocabulary * size.width  # of the layers above, and of the head
         return dataclasses.replace(
             recording_cost(testbed, rows, self.config.batch_size, past=True),
@@ -146,10 +146,11 @@ class IntegratedGradients(NeuronUnlearning):
         for position, predicts in enumerate(self.chosen(batch).T):
             rows = predicts.nonzero().flatten().to(replay.device)
             if len(rows):
-                yield from ((part, position) for part in rows.split(self.together(position, replay.size, replay.room)))
+                size = self.rows_at_once(position, replay.size, replay.rerun_numbers)
+                yield from ((part, position) for part in rows.split(size))
 
-    def together(self, position: int, size: Sizes, room: int) -> int:
+    def rows_at_once(self, position: int, size: Sizes, numbers: int) -> int:
         """Return how many rows are rerun together: each holds S times keys and values, and what gradients need."""
         in_blocks = size.layers * (4 * position + 12) * size.width + 3 * size.neurons
-        numbers = self.config.steps * (in_blocks + 3 * size.vocabulary)
-        return self.config.rows_per_batch or max(1, room // numbers)
+        row = self.config.steps * (in_blocks + 3 * size.vocabulary)
+        return self.config.rows_per_batch or max(1, numbers // row)

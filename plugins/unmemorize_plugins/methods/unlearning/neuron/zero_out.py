@@ -1,6 +1,6 @@
 """Zero-out (Chang et al. 2024, section 3.3): remove the neurons that raise the loss most.
 
-attribution_n = L(M with a_n = 0) - L(M), L = mean over the sequences of M of their mean token cross-entropy.
+attribution_n = L(M with a_n = 0) - L(M),   L = mean over the sequences of M of their mean token cross-entropy
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ZeroOutConfig(NeuronConfig):
     tokens: Literal["all", "suffix"] = "suffix"
     """Which tokens of a sequence its loss is averaged over."""
     reruns_per_batch: Annotated[int, Field(ge=1)] | None = None
-    """Pairs of a neuron and a sequence that are rerun together; by default as many as fill 16 MiB (256 on a GPU)."""
+    """Pairs of a neuron and a sequence that are rerun at_once; by default as many as fill 16 MiB (256 on a GPU)."""
 
 
 class ZeroOut(NeuronUnlearning):
@@ -60,14 +60,14 @@ class ZeroOut(NeuronUnlearning):
             replay = Replay(testbed, testbed.forget)
             rises = [torch.zeros(mlp.neurons, device=testbed.device) for mlp in testbed.mlps]
             for batch in context.track(list(testbed.forget.batches(self.config.batch_size)), "zero_out"):
-                extractable = _Forgetting(replay, batch, self.config.tokens)
+                batch_losses = RerunLosses(replay, batch, self.config.tokens)
                 for index, mlp in enumerate(testbed.mlps):
                     outgoing = outgoing_rows(mlp)
-                    activations = extractable.recording.activations[index]
-                    for rows, neurons in self.reruns(extractable, index):
+                    activations = batch_losses.recording.activations[index]
+                    for rows, neurons in self.reruns(batch_losses, index):
                         context.check_deadline("zero_out")
                         change = -activations[rows, :, neurons].float()[..., None] * outgoing[neurons, None]
-                        rises[index].index_add_(0, neurons.to(testbed.device), extractable.rises(index, rows, change))
+                        rises[index].index_add_(0, neurons.to(testbed.device), batch_losses.rises(index, rows, change))
             return torch.cat(rises).cpu() / len(testbed.forget)
 
     def cost(self, testbed: Testbed) -> Cost:
@@ -84,16 +84,18 @@ class ZeroOut(NeuronUnlearning):
             advice="set estimator = 'taylor': one forward and backward pass",
         )
 
-    def reruns(self, extractable: _Forgetting, index: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def reruns(self, batch_losses: RerunLosses, index: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield rows and neurons, pair by pair, wherever removing the neuron can change something."""
-        activations = extractable.recording.activations[index]
-        active = (activations != 0) & extractable.real[..., None].to(activations.device)
+        activations = batch_losses.recording.activations[index]
+        active = (activations != 0) & batch_losses.real[..., None].to(activations.device)
         rows, neurons = active.any(dim=1).nonzero(as_tuple=True)
-        together = self.config.reruns_per_batch or max(1, extractable.replay.room // extractable.numbers_per_row)
-        yield from zip(rows.split(together), neurons.split(together), strict=True)
+        at_once = self.config.reruns_per_batch or max(
+            1, batch_losses.replay.rerun_numbers // batch_losses.numbers_per_row
+        )
+        yield from zip(rows.split(at_once), neurons.split(at_once), strict=True)
 
 
-class _Forgetting:
+class RerunLosses:
     """A batch of sequences whose losses can be computed again with one MLP writing something else.
 
     B sequences, T positions.
@@ -109,9 +111,9 @@ class _Forgetting:
         self.read[:, -1] = False
         self.targets = self.recording.tokens.roll(-1, dims=1)
         self.share = 1 / self.read.sum(dim=1).clamp(min=1)  # (B,): weight of a token in the loss of its sequence
-        everyone = torch.arange(len(batch), device=replay.device)
-        nothing = torch.zeros_like(self.recording.outputs[-1], dtype=torch.float32)
-        self.before = self.losses(len(replay.mlps) - 1, everyone, nothing)
+        every_row = torch.arange(len(batch), device=replay.device)
+        no_change = torch.zeros_like(self.recording.outputs[-1], dtype=torch.float32)
+        self.before = self.losses(len(replay.mlps) - 1, every_row, no_change)
 
     @property
     def numbers_per_row(self) -> int:

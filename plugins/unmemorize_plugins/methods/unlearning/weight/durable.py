@@ -1,6 +1,8 @@
 """Durable (Zhang et al. 2022, "Neurotoxin", turned around): remove the weights with the largest gradients.
 
-g = sum over x in M of d l(x) / d w. Per matrix, the top share of |g| is set to zero.
+    g = sum over x in M of d l(x) / d w
+
+Per matrix, the top share of |g| is set to zero.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Durable, aggregated (Zhang et al. 2022, "Neurotoxin", turned around): `durable` with one ranking for the whole model.
 
-g = sum over x in M of d l(x) / d w. Over all MLP matrices together, the top share of |g| is set to zero.
+    g = sum over x in M of d l(x) / d w
+
+Over all MLP matrices together, the top share of |g| is set to zero.
 """
 
 from __future__ import annotations
