@@ -362,6 +362,7 @@ def test_no_window_that_nothing_can_pass_is_chosen_silently(rows: Any, window: A
         (torch.tensor([3, 4]), "forget holds an array of shape (2,)", "an (N, T) array"),
         (pl.DataFrame({"ids": [[3]]}), "forget is a polars.DataFrame without any", "a column `tokens`"),
         ({"text": ["w3"], "group": ["a", "b"]}, "columns differ in length: text 1, group 2", "one value"),
+        ({"train": pl.DataFrame({"text": ["w3"]})}, "forget is a dict of several tables: train", "one table"),
         ([], "forget holds no rows", "at least one"),
         ([""], "forget, row 0: text is empty", "at least one token"),
         ("w3 w4 w5 w6 w7 w8", "forget is a text, 'w3 w4 w5 w6 w7 w8'..., and not a place", "texts in a list"),

@@ -121,7 +121,8 @@ def _columns(source: Mapping[str, Any], setting: str) -> RowSource:
     wanted = {name: listed(column) for name, column in source.items() if name in FIELDS}
     kind, rectangular = _named(source), any(getattr(column, "ndim", 0) == 2 for column in source.values())
     if not wanted:
-        raise _no_column(setting, kind, map(str, source))
+        tables = [str(name) for name, column in source.items() if _is_table(column)]
+        raise _several(setting, kind, tables) if tables else _no_column(setting, kind, map(str, source))
     column = next(iter(wanted.values()))
     if isinstance(column, str) or not isinstance(column, (list, tuple)) or _is_flat(wanted):
         return RowSource(setting, range(1), lambda _: as_fields(wanted), kind=kind)
@@ -165,6 +166,14 @@ def _no_column(setting: str, kind: str, there: Iterable[str]) -> DataError:
         f"{setting} is {kind} without any of the columns that say what a sequence is",
         expected=f"a column `tokens` (lists of ids) or `text`; it has {', '.join(nearest('tokens', there)) or 'none'}",
         fix="rename the column that holds the ids to tokens, or the one that holds the texts to text",
+    )
+
+
+def _several(setting: str, kind: str, tables: list[str]) -> DataError:
+    return DataError(
+        f"{setting} is {kind} of several tables: {', '.join(tables)}",
+        expected="one table",
+        fix=f"choose one of them: {setting}=data[{tables[0]!r}]",
     )
 
 
