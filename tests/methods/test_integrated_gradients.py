@@ -144,7 +144,7 @@ def test_a_few_positions_of_a_few_sequences_cost_less_and_are_flagged(testbed: T
     assert context.report.flags == {"approximate-attribution"}
     whole = Context()
     every = IntegratedGradients(steps=2).attribute(testbed, whole)
-    assert not whole.flags
+    assert not whole.report.flags
     assert correlation(few, every) > 0.3
     assert (
         method.sample(testbed.forget, Context()).ids.tolist() == method.sample(testbed.forget, Context()).ids.tolist()
