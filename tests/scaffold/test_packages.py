@@ -33,10 +33,11 @@ def test_their_own_tests_pass(tmp_path: Path) -> None:
     for plan in ALL:
         write_package(plan, tmp_path / plan.distribution)
     folders = [str(tmp_path / plan.distribution) for plan in ALL]
+    paths = os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", *folders],
         cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(folders)},
+        env=os.environ | {"PYTHONPATH": paths},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning" not in done.stdout
