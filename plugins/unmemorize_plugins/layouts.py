@@ -18,12 +18,17 @@ def _fused(name: str) -> tuple[str, ...]:
 _LLAMA = Layout(
     model_types=(
         "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo", "olmo2", "olmo3", "smollm3",
-        "stablelm", "granite", "cohere", "cohere2",
+        "stablelm", "granite", "cohere", "cohere2", "ministral", "exaone4", "ernie4_5", "seed_oss", "helium",
+        "hunyuan_v1_dense",
     ),
     blocks="model.layers",
     mlps=(_gated("mlp"),),
     heads=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     attention=("self_attn.o_proj",),
+)  # fmt: skip
+_MIXTURES = (
+    "mixtral", "olmoe", "flex_olmo", "qwen2_moe", "qwen3_moe", "qwen3_next", "glm4_moe", "ernie4_5_moe", "dots1",
+    "minimax_m2",
 )  # fmt: skip
 _GPT2 = Layout(
     model_types=("gpt2", "gpt_bigcode"),
@@ -44,7 +49,7 @@ LAYOUTS = (
     _LLAMA,
     replace(_LLAMA, model_types=("phi3",), mlps=(_fused("mlp"),), heads=("self_attn.qkv_proj",)),
     replace(_LLAMA, model_types=("glm", "glm4"), mlps=(_fused("mlp"),)),
-    replace(_LLAMA, model_types=("nemotron",), mlps=(("mlp.up_proj", "mlp.down_proj"),)),
+    replace(_LLAMA, model_types=("nemotron", "arcee", "apertus"), mlps=(("mlp.up_proj", "mlp.down_proj"),)),
     replace(_LLAMA, model_types=("starcoder2",), mlps=(("mlp.c_fc", "mlp.c_proj"),)),
     replace(_LLAMA, model_types=("phi",), mlps=(("mlp.fc1", "mlp.fc2"),), attention=("self_attn.dense",)),
     replace(
@@ -56,8 +61,9 @@ LAYOUTS = (
     ),
     replace(
         _LLAMA,
-        model_types=("mixtral", "olmoe", "qwen2_moe", "qwen3_moe"),
-        mlps=(_gated("mlp"), _fused("mlp.experts"), _gated("mlp.shared_expert")),
+        model_types=_MIXTURES,
+        mlps=(_gated("mlp"), _fused("mlp.experts"), _gated("mlp.shared_expert"), _gated("mlp.shared_experts")),
+        attention=("self_attn.o_proj", *(f"linear_attn.{name}" for name in ("in_proj_qkvz", "in_proj_ba", "out_proj"))),
     ),
     replace(
         _LLAMA,

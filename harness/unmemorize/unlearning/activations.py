@@ -78,17 +78,20 @@ def _experts(
         shown = show(activations.transpose(0, 1).flatten(1)).unflatten(1, (count, neurons))
         return (shown.transpose(0, 1) @ down).reshape(-1, width)
     biases = [getattr(experts, f"{matrix.parameter}_bias", None) for matrix in (mlp.up, mlp.down)]
-    activations = hidden.new_zeros(len(hidden), count, neurons)
-    routed = [(expert, *(chosen == expert).nonzero(as_tuple=True)) for expert in chosen.unique().tolist()]
-    for expert, rows, place in routed:
+    shown = hidden.new_zeros(len(hidden), count, neurons)
+    routed: list[tuple[int, Tensor, Tensor]] = []  # an expert, its tokens, and (tokens, 1) what it counts for them
+    for expert in chosen.unique().tolist():
+        rows = (chosen == expert).any(dim=1).nonzero().flatten()
+        share = weight.masked_fill(chosen != expert, 0).sum(dim=1)[rows, None]
         gated = _gated(experts, _plus(hidden[rows] @ up[expert], biases[0], expert))
-        activations[rows, expert] = (gated * weight[rows, place, None]).to(hidden.dtype)
-    shown = show(activations.flatten(1)).view_as(activations)
+        shown[rows, expert] = (gated * share).to(hidden.dtype)
+        routed.append((expert, rows, share))
+    shown = show(shown.flatten(1)).view_as(shown)
     written = hidden.new_zeros(hidden.shape)
-    for expert, rows, place in routed:
+    for expert, rows, share in routed:
         added = shown[rows, expert] @ down[expert]
         if biases[1] is not None:
-            added = added + biases[1][expert] * weight[rows, place, None]
+            added = added + biases[1][expert] * share
         written = written.index_add(0, rows, added.to(written.dtype))
     return written
 

@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from unmemorize import Context, Cost, DivergedError, Matrix, Method, StrictConfig, Testbed, hookimpl
+from unmemorize import MLP, Context, Cost, DivergedError, Matrix, Method, StrictConfig, Testbed, hookimpl
 from unmemorize.toolkit import (
     Sizes,
     count_tokens,
@@ -109,22 +109,30 @@ class KFAC(Method):
         reason = super().supports(testbed) or missing_layout(testbed)
         if reason is not None:
             return reason
-        depth = len(testbed.mlps)
+        depth = testbed.mlps[-1].layer + 1
         unknown = [layer for layer in self.config.layers or () if not -depth <= layer < depth]
         if unknown:
             return f"layers {unknown} are not among the {depth} of this model; give {-depth} to {depth - 1}"
+        if any(mlp.routed for mlp in self.mlps(testbed)):
+            dense = sorted({mlp.layer for mlp in testbed.mlps} - {mlp.layer for mlp in testbed.mlps if mlp.routed})
+            fix = f"set layers out of {dense}" if dense else "every layer of this model has experts"
+            return f"experts see some of the tokens only, and curvature is taken over all of them; {fix}"
         if not self.matrices(testbed):
             return f"none of the matrices {list(self.config.matrices)} is in its MLPs; set matrices=['up', 'down']"
         return None
 
-    def matrices(self, testbed: Testbed) -> list[Matrix]:
-        """Return the matrices to edit, from the first layer to the last."""
-        depth = len(testbed.mlps)
+    def mlps(self, testbed: Testbed) -> list[MLP]:
+        """Return the MLPs of the layers to edit, from the first to the last."""
+        depth = testbed.mlps[-1].layer + 1
         several = max(1, round(depth / 10))
         first = 3 * depth // 4 - several // 2
         usual = range(first, first + several)
-        chosen = usual if self.config.layers is None else sorted({layer % depth for layer in self.config.layers})
-        named = [getattr(testbed.mlps[layer], name) for layer in chosen for name in self.config.matrices]
+        chosen = usual if self.config.layers is None else {layer % depth for layer in self.config.layers}
+        return [mlp for mlp in testbed.mlps if mlp.layer in chosen]
+
+    def matrices(self, testbed: Testbed) -> list[Matrix]:
+        """Return the matrices to edit, from the first layer to the last."""
+        named = [getattr(mlp, name) for mlp in self.mlps(testbed) for name in self.config.matrices]
         return [matrix for matrix in named if matrix is not None]
 
     def cost(self, testbed: Testbed) -> Cost:
@@ -225,7 +233,8 @@ def collected(matrices: Sequence[Matrix], sums: dict[str, Factors], real: Tensor
     handles: list[Any] = []
 
     def add(total: Tensor, values: Tensor) -> None:
-        counted = values.detach()[real.to(values.device)].float()
+        each = values.detach().reshape(*real.shape, -1)  # some MLPs run on all positions of all rows in one dimension
+        counted = each[real.to(values.device)].float()
         total.addmm_(counted.T, counted)
 
     def watch(factors: Factors) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:

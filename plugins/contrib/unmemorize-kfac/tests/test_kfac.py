@@ -10,9 +10,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from unmemorize import Context, DivergedError, Matrix, Testbed, UnmemorizeError
-from unmemorize.testing import ARCHITECTURES, memorizing_testbed
+from unmemorize.testing import ARCHITECTURES, memorizing_testbed, tiny_testbed
 from unmemorize.toolkit import matrices_of
 from unmemorize_kfac import KFAC, Basis, Eigen, drawn, without_flat
 
@@ -153,6 +154,16 @@ def test_the_usual_layers_are_those_of_the_paper(depth: int, expected: set[int])
         dataclasses.replace(mlp, up=dataclasses.replace(mlp.up, name=str(mlp.layer))) for mlp in testbed.mlps
     )
     assert {int(matrix.name) for matrix in KFAC().matrices(testbed)} == expected
+
+
+def test_layers_with_experts_are_refused_and_others_edited() -> None:
+    config = AutoConfig.for_model(
+        "qwen3_moe", vocab_size=29, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=24, moe_intermediate_size=12, num_experts=4, num_experts_per_tok=2, mlp_only_layers=[0],
+    )  # fmt: skip
+    testbed = tiny_testbed(AutoModelForCausalLM.from_config(config).eval())
+    assert str(KFAC().supports(testbed)).endswith("set layers out of [0]")
+    assert changed(testbed, KFAC(layers=[0])) == {matrix.name for matrix in testbed.mlps[0].matrices[:2]}
 
 
 def test_layers_and_matrices_are_chosen(testbed: Testbed) -> None:
