@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from unmemorize.errors import BrokenPluginError, UnknownNameError
 
@@ -109,3 +110,23 @@ def test_every_registered_thing_can_be_shown(run_command: Command) -> None:
     for name in names:
         assert f"{name} (" in run_command("show", name).output
         json.loads(run_command("show", name, "--json").output)
+
+
+def test_a_layout_is_shown_as_it_is_written_in_a_plugin(run_command: Command) -> None:
+    assert "Layout(model_types=('gpt2', 'gpt_bigcode'), blocks='transformer.h'" in run_command("show", "gpt2").output
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("llama", "by the layout of 'llama'"),
+        ("mamba", "Methods that act on this model, with the data that they need: "),
+    ],
+)
+def test_a_folder_shows_where_the_mlps_of_its_model_are(
+    run_command: Command, tmp_path: Path, kind: str, shown: str
+) -> None:
+    config = AutoConfig.for_model(kind, vocab_size=29, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                                  intermediate_size=24, state_size=4)  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    assert shown in run_command("show", str(tmp_path / "model")).output

@@ -80,7 +80,8 @@ def missing_layout(testbed: Testbed) -> str | None:
     if testbed.mlps:
         return None
     kind = testbed.model.config.model_type
-    return testbed.mlps_note or f"no layout is registered for model type {kind!r}; the hook register_layouts takes one"
+    added = "a plugin can add one through the hook register_layouts"
+    return testbed.mlps_note or f"no layout is registered for model type {kind!r}; {added}"
 
 
 def note_ties(context: Context, ties: int) -> None:
