@@ -41,7 +41,8 @@ def _shown(mlp: MLP, visit: Callable[[Tensor], Tensor | None]) -> Iterator[None]
         places = inputs[0].shape[:2]  # some MLPs run on all positions of all rows in one dimension
 
     def show(activations: Tensor) -> Tensor:
-        replaced = visit(activations.reshape(*places, -1))
+        whole = activations if activations.ndim == 3 else activations.reshape(*places, -1)
+        replaced = visit(whole)
         return activations if replaced is None else replaced.reshape(activations.shape)
 
     def enter(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
