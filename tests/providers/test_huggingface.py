@@ -123,25 +123,25 @@ def test_an_exported_set_can_be_read_again(files: dict[str, str], tmp_path: Path
     assert second.clean is not None
 
 
-def untouched_architecture(folder: Path) -> Path:
-    """A model of an architecture that nobody has described."""
+def without_mlps(folder: Path) -> Path:
+    """A state-space model: no block of it has an MLP."""
     config = AutoConfig.for_model(
-        "opt", vocab_size=29, hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=64, word_embed_proj_dim=16, bos_token_id=0, eos_token_id=1, pad_token_id=2,
+        "mamba", vocab_size=29, hidden_size=16, state_size=4, num_hidden_layers=2,
+        bos_token_id=0, eos_token_id=1, pad_token_id=2,
     )  # fmt: skip
     return save(AutoModelForCausalLM.from_config(config), folder)
 
 
-def test_an_unknown_architecture_can_be_trained_and_says_why_not_edited(
+def test_an_architecture_without_mlps_can_be_trained_and_says_why_not_edited(
     files: dict[str, str], tmp_path: Path, registry: Registry
 ) -> None:
-    provider = HuggingFace(**settings(untouched_architecture(tmp_path / "m"), files))
+    provider = HuggingFace(**settings(without_mlps(tmp_path / "m"), files))
     testbed = load_testbed(provider, "mine", Context(), registry)
     assert testbed.mlps == ()
     for name in ("balanced_subnet", "zero_out"):
         reason = registry.method(name)().supports(testbed)
         assert reason is not None
-        assert "opt" in reason
+        assert "mamba" in reason
         assert "layout" in reason
     method = registry.method("extra")()
     assert method.supports(testbed) is None
