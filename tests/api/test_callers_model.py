@@ -13,7 +13,7 @@ from model_folders import save, toy_tokenizer
 
 import unmemorize
 from unmemorize import Context, DataError, Mitigation, ModelProvider, Testbed
-from unmemorize.execution.surroundings import load_testbed
+from unmemorize.execution.runtime import load_testbed
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import tiny_model, tiny_sequences
 

@@ -27,7 +27,7 @@ from unmemorize.data.sequences import choose_lengths, read_rows
 from unmemorize.data.settings import SequenceSettings
 from unmemorize.data.tokenization import Tokenization, bounds_of
 from unmemorize.execution.export import rows as exported
-from unmemorize.execution.surroundings import load_testbed
+from unmemorize.execution.runtime import load_testbed
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import tiny_model
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from unmemorize import Context, Method
 from unmemorize.errors import DivergedError, NoOpError, StateDictError
-from unmemorize.execution.act import Bench, act
+from unmemorize.execution.act import LoadedTestbed, act
 from unmemorize.registry.process_state import ProcessState
 from unmemorize.testing import tiny_model, tiny_testbed
 from unmemorize.testing.state import ModelState, same_bits, weights_of
@@ -75,11 +75,11 @@ class Messy(Method):
 @pytest.mark.parametrize("name", MESSES)
 def test_the_next_cell_finds_everything_as_it_was(name: str, fails: bool) -> None:
     testbed = tiny_testbed(tiny_model("gpt2"))
-    bench = Bench(testbed)
+    session = LoadedTestbed(testbed)
     process, state, weights = ProcessState(), ModelState.of(testbed.model), weights_of(testbed.model)
     try:
-        act(bench, Messy(MESSES[name], fails=fails), Context())
-        bench.put_back()
+        act(session, Messy(MESSES[name], fails=fails), Context())
+        session.restore()
     except (RuntimeError, NoOpError, DivergedError, StateDictError):
         pass  # restored at once
     assert not process.changes()
@@ -100,7 +100,7 @@ def test_the_next_cell_finds_everything_as_it_was(name: str, fails: bool) -> Non
 )
 def test_what_a_run_does_not_accept_is_named(mess: str, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
-        act(Bench(tiny_testbed(tiny_model("gpt2"))), Messy(MESSES[mess], fails=False), Context())
+        act(LoadedTestbed(tiny_testbed(tiny_model("gpt2"))), Messy(MESSES[mess], fails=False), Context())
 
 
 def test_the_global_generators_are_seeded_by_the_cell() -> None:
@@ -110,9 +110,9 @@ def test_the_global_generators_are_seeded_by_the_cell() -> None:
         weight_of(model).data.mul_(0.5)
         drawn.append((torch.rand(()).item(), np.random.random(), random.random()))
 
-    bench = Bench(tiny_testbed(tiny_model("gpt2")))
+    session = LoadedTestbed(tiny_testbed(tiny_model("gpt2")))
     for seed in (0, 0, 1):
-        act(bench, Messy(draw, fails=False), Context(seed=seed))
-        bench.put_back()
+        act(session, Messy(draw, fails=False), Context(seed=seed))
+        session.restore()
     assert drawn[0] == drawn[1]
     assert all(one != other for one, other in zip(drawn[0], drawn[2], strict=True))

@@ -14,7 +14,7 @@ from unmemorize import Cost, hookimpl
 from unmemorize.execution import estimate
 from unmemorize.execution.plan import plan
 from unmemorize.execution.preview import Preview, preview
-from unmemorize.execution.surroundings import Surroundings
+from unmemorize.execution.runtime import Runtime
 from unmemorize.registry.manager import Registry
 from unmemorize.suite.load import load_suite
 
@@ -54,7 +54,7 @@ def previews(registry: Registry, methods: dict[str, Any], ready: bool) -> dict[s
         registry,
     )  # fmt: skip
     try:
-        return {one.cell.method: one for one in preview(plan(suite, registry), registry, Surroundings())}
+        return {one.cell.method: one for one in preview(plan(suite, registry), registry, Runtime())}
     finally:
         patched.undo()
 

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from unmemorize import Context, Evaluation, Testbed, UnmemorizeError, Window, run
 from unmemorize.execution.export import rows as exported
-from unmemorize.execution.surroundings import load_testbed
+from unmemorize.execution.runtime import load_testbed
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, tiny_model
 from unmemorize_plugins.providers.huggingface import HuggingFace

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from unmemorize import Context, Evaluation, Window
-from unmemorize.execution.surroundings import load_testbed
+from unmemorize.execution.runtime import load_testbed
 from unmemorize.registry.manager import Registry
 from unmemorize_plugins.providers.pythia import Pythia
 

@@ -12,8 +12,8 @@ import pytest
 from unmemorize import Context, PluginError, StrictConfig
 from unmemorize.contracts.answers import ask
 from unmemorize.evaluation import evaluate
-from unmemorize.execution.act import Bench, act
-from unmemorize.execution.surroundings import load_testbed
+from unmemorize.execution.act import LoadedTestbed, act
+from unmemorize.execution.runtime import load_testbed
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import RULES, Report, check, tiny_model, tiny_testbed
 
@@ -136,7 +136,7 @@ def test_every_rule_has_its_wrong_plugin() -> None:
 
 
 def acted(plugin: Any) -> None:
-    act(Bench(tiny_testbed(tiny_model("gpt2"))), plugin, Context())
+    act(LoadedTestbed(tiny_testbed(tiny_model("gpt2"))), plugin, Context())
 
 
 def measured(plugin: Any) -> None:

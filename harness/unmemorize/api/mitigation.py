@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from unmemorize.data.tokenization import Bounds
     from unmemorize.editing.edit_file import Edits
     from unmemorize.evaluation.metric import Metric
-    from unmemorize.execution.act import Bench, Outcome
+    from unmemorize.execution.act import LoadedTestbed, Outcome
     from unmemorize.models.source import AnyModel
     from unmemorize.registry.manager import Registry
     from unmemorize.results.record import Value
@@ -171,10 +171,10 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     from unmemorize.data.sets import Sources, open_sets
     from unmemorize.data.settings import SequenceSettings
     from unmemorize.data.tokenization import bounds_of
-    from unmemorize.execution.act import Bench, Skipped, act
+    from unmemorize.execution.act import LoadedTestbed, Skipped, act
     from unmemorize.execution.architecture import fill_mlps
     from unmemorize.execution.environment import best_device
-    from unmemorize.execution.surroundings import Surroundings
+    from unmemorize.execution.runtime import Runtime
     from unmemorize.models.caller import as_left
     from unmemorize.models.source import as_opened
     from unmemorize.suite.error_messages import Place, unknown_key, validated
@@ -199,11 +199,11 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
         with as_left(model) as recomputed:
             recompute = checkpointing or recomputed
             device, shown = str(testbed.device), progress or Silent()
-            surroundings = Surroundings(device, deadline, cache_folder(), shown, recompute, offload)
-            context = surroundings.context(seed, deadline)
-            bench = Bench(testbed, measured, _headline(measured))
-            before = bench.measure(context)
-            outcome = act(bench, acting, context)
+            runtime = Runtime(device, deadline, cache_folder(), shown, recompute, offload)
+            context = runtime.context(seed, deadline)
+            session = LoadedTestbed(testbed, measured, _headline(measured))
+            before = session.measure(context)
+            outcome = act(session, acting, context)
     except Skipped as skipped:
         raise ConfigError(
             f"method {method!r} cannot act here: {skipped}",
@@ -211,16 +211,16 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
             fix="pass it to mitigate(...), or choose another method (`unmemorize list methods`)",
         ) from None
     model.generation_config = opened.generation_config
-    made = _mitigation(bench, acting, before, outcome)
+    made = _mitigation(session, acting, before, outcome)
     return dataclasses.replace(made, seed=seed, origin=registry.origin("method", method).model_dump())
 
 
-def _mitigation(bench: Bench, method: Method, before: Any, outcome: Outcome) -> Mitigation:
+def _mitigation(session: LoadedTestbed, method: Method, before: Any, outcome: Outcome) -> Mitigation:
     from unmemorize.editing.edit_file import edits_of
     from unmemorize.execution.environment import environment
     from unmemorize.execution.execute import joined
 
-    model = bench.testbed.model
+    model = session.testbed.model
     values = list(joined(joined(before, before), outcome.after).values())
     return Mitigation(
         model=model,
@@ -232,15 +232,15 @@ def _mitigation(bench: Bench, method: Method, before: Any, outcome: Outcome) -> 
         peak_memory=outcome.memory.peak,
         edited=outcome.changes.edited,
         parameters=outcome.changes.parameters,
-        flags=sorted({*outcome.report.flags, *_value_flags(bench, method, values)}),
+        flags=sorted({*outcome.report.flags, *_value_flags(session, method, values)}),
         notes=outcome.report.notes,
         curve=outcome.report.curve,
-        data={**bench.testbed.facts, "window": bench.testbed.window._asdict()},
+        data={**session.testbed.facts, "window": session.testbed.window._asdict()},
         seed=0,
         origin={},
-        edits=edits_of(model, bench.reference.original),
+        edits=edits_of(model, session.reference.original),
         decoding=outcome.report.decoding,
-        environment=environment(str(bench.testbed.device)),
+        environment=environment(str(session.testbed.device)),
     )
 
 
@@ -257,10 +257,10 @@ def _chosen(settings: dict[str, Any], config: type[StrictConfig]) -> dict[str, A
     return {name: settings.pop(name) for name in config.model_fields if name in settings}
 
 
-def _value_flags(bench: Bench, method: Method, values: Sequence[Value]) -> list[str]:
+def _value_flags(session: LoadedTestbed, method: Method, values: Sequence[Value]) -> list[str]:
     from unmemorize.leaderboard.rows import value_flags
 
-    labels = [bench.headline[on].label(bench.testbed) if on in bench.headline else "" for on, _ in _HEADLINES]
+    labels = [session.headline[on].label(session.testbed) if on in session.headline else "" for on, _ in _HEADLINES]
     flags = value_flags(method.name, values, *labels)
     return flags if all(labels) else [flag for flag in flags if flag != "no-number"]
 

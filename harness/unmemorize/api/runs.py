@@ -74,14 +74,14 @@ def run(  # noqa: PLR0913  as `find`: keywords
     from unmemorize.contracts.context import Silent
     from unmemorize.execution.environment import best_device
     from unmemorize.execution.runner import run_suite
-    from unmemorize.execution.surroundings import Surroundings
+    from unmemorize.execution.runtime import Runtime
     from unmemorize.suite.load import load_suite
     from unmemorize.suite.model import LOCAL, Suite
 
     registry = registry or load_registry(plugins)
     loaded = suite if isinstance(suite, Suite) else load_suite(suite, registry, overrides=overrides, methods=methods)
     wanted = device or loaded.run.device
-    surroundings = Surroundings(
+    runtime = Runtime(
         device=best_device() if wanted == "auto" else wanted,
         deadline=deadline if deadline is not None else loaded.run.deadline,
         cache=cache_folder(),
@@ -95,7 +95,7 @@ def run(  # noqa: PLR0913  as `find`: keywords
         factory_class = registry.executor(name)
         factory = factory_class(factory_class.Config(**loaded.run.executor_config))
     folder = Path(results) if results is not None else RESULTS / loaded.name
-    report = run_suite(loaded, registry, folder, surroundings, factory)
+    report = run_suite(loaded, registry, folder, runtime, factory)
     latest = load_results(folder).frame
     return Results(frame=latest.filter(latest["key"].is_in(list(report.keys))), folder=folder, report=report)
 
@@ -128,7 +128,7 @@ def export(
     from unmemorize.errors import UnknownNameError
     from unmemorize.execution.environment import best_device
     from unmemorize.execution.export import export_testbed
-    from unmemorize.execution.surroundings import Surroundings
+    from unmemorize.execution.runtime import Runtime
     from unmemorize.suite.load import load_suite
     from unmemorize.suite.model import Suite
 
@@ -138,12 +138,10 @@ def export(
     if testbed not in entries:
         raise UnknownNameError("testbed", testbed, entries, where=loaded.source)
     wanted = device or loaded.run.device
-    surroundings = Surroundings(
+    runtime = Runtime(
         device=best_device() if wanted == "auto" else wanted, cache=cache_folder(), progress=progress or Silent()
     )
-    return export_testbed(
-        entries[testbed], loaded.seeds[0] if seed is None else seed, registry, surroundings, Path(folder)
-    )
+    return export_testbed(entries[testbed], loaded.seeds[0] if seed is None else seed, registry, runtime, Path(folder))
 
 
 def load_registry(plugins: Iterable[str | Path | object] = ()) -> Registry:

@@ -23,15 +23,13 @@ def print_probed(
     from unmemorize.cli.screen import print_json, print_table
     from unmemorize.execution.environment import best_device
     from unmemorize.execution.preview import preview
-    from unmemorize.execution.surroundings import Surroundings
+    from unmemorize.execution.runtime import Runtime
     from unmemorize.files.places import cache_folder
 
     wanted = device or run.device
     chosen = best_device() if wanted == "auto" else wanted
-    surroundings = Surroundings(
-        device=chosen, cache=cache_folder(), checkpointing=run.checkpointing, offload=run.offload
-    )
-    found = list(preview(cells, registry, surroundings))
+    runtime = Runtime(device=chosen, cache=cache_folder(), checkpointing=run.checkpointing, offload=run.offload)
+    found = list(preview(cells, registry, runtime))
     if as_json:
         print_json([_as_json(one) for one in found])
         return

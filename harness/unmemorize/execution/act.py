@@ -52,7 +52,7 @@ class Skipped(Exception):  # noqa: N818 - an outcome, not an error
     """A method that does not apply, with the reason."""
 
 
-class Bench:
+class LoadedTestbed:
     """A loaded testbed, its metrics, a reference of its model, and what its cells share.
 
     Memory: the model, and one copy of its state on the CPU.
@@ -83,7 +83,7 @@ class Bench:
         slots = [ValueKey(metric.label(testbed), on, "all") for on, metric in self.headline.items()]
         return {slot.metric: values[slot].measurement.value for slot in slots if slot in values}
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Restore the testbed's model: weights, modules, hooks, modes and config, whatever was done to them."""
         self.reference.restore()
 
@@ -117,13 +117,13 @@ class Bench:
         self._warm = True
 
 
-def act(bench: Bench, method: Method, context: Context, provider: ModelProvider | None = None) -> Outcome:
+def act(session: LoadedTestbed, method: Method, context: Context, provider: ModelProvider | None = None) -> Outcome:
     """Let `method` act on the testbed's model, check what it did, and measure it.
 
-    The model keeps what was done to it until `bench.put_back()`; after an exception it is as it was before.
+    The model keeps what was done to it until `session.restore()`; after an exception it is as it was before.
 
     Args:
-        bench: the testbed and what to measure.
+        session: the testbed and what to measure.
         method: the method with its settings.
         context: seed of the cell, device, deadline, cache and progress; the rest is filled in here.
         provider: what trains the model again, for methods of the stage `train`.
@@ -135,46 +135,48 @@ def act(bench: Bench, method: Method, context: Context, provider: ModelProvider 
         StateDictError: it left a model of another shape.
         Exception: whatever the method itself raises.
     """
-    testbed = bench.testbed
+    testbed = session.testbed
     reason = ask(method, "supports", testbed)
     if reason is not None:
         raise Skipped(reason)
     view = testbed.shown_to(method.name, method.needs)
-    bench.check_fits(method, view, context)
-    bench.warm_up()
-    given = _given(bench, view, method, context, provider)
+    session.check_fits(method, view, context)
+    session.warm_up()
+    given = _given(session, view, method, context, provider)
     flag_structure(method, testbed, given)
     try:
         with memory_peak(given.device) as memory, isolated(given.seed), _checkpointed(testbed, method, context):
             total = _timed_apply(method, view, given)
-        changes = _checked(bench.reference, method, view, given.report)
+        changes = _checked(session.reference, method, view, given.report)
         whole = _whole(testbed, view, given.report)
-        return Outcome(whole, bench.measure(context, whole), given.report, total, memory, changes)
+        return Outcome(whole, session.measure(context, whole), given.report, total, memory, changes)
     except NotFiniteError as error:
-        bench.put_back()
+        session.restore()
         raise DivergedError.left(method.name, ["the logits"]) from error
     except BaseException:
-        bench.put_back()
+        session.restore()
         raise
 
 
-def _given(bench: Bench, view: Testbed, method: Method, context: Context, provider: ModelProvider | None) -> Context:
+def _given(
+    session: LoadedTestbed, view: Testbed, method: Method, context: Context, provider: ModelProvider | None
+) -> Context:
     """Return the context of this act: a seed of the method's own, and what measures and trains again."""
     given = dataclasses.replace(
         context,
         seed=derived_seed(context.seed, method.name),
         synchronize=lambda: synchronize(context.device),
-        shared_work=bench.shared_work,
+        shared_work=session.shared_work,
         report=MethodReport(),
     )
 
     def train_again(regularizer: Method) -> None:
         assert provider is not None
-        view.model = provider.train(bench.testbed, regularizer, dataclasses.replace(given, seed=context.seed))
+        view.model = provider.train(session.testbed, regularizer, dataclasses.replace(given, seed=context.seed))
 
     def measure(model: PreTrainedModel | None) -> dict[str, float]:
-        whole = _whole(bench.testbed, view, given.report)
-        return bench.headlines(whole if model is None else dataclasses.replace(whole, model=model))
+        whole = _whole(session.testbed, view, given.report)
+        return session.headlines(whole if model is None else dataclasses.replace(whole, model=model))
 
     given.measure = measure
     given.train_again = train_again if provider is not None and provider.trains() else None

@@ -11,10 +11,10 @@ from unmemorize.contracts.provider import ModelProvider
 from unmemorize.errors import UnmemorizeError
 from unmemorize.evaluation.evaluate import Measured, ValueKey
 from unmemorize.evaluation.metric import Metric
-from unmemorize.execution.act import Bench, Outcome, Skipped, act
+from unmemorize.execution.act import LoadedTestbed, Outcome, Skipped, act
 from unmemorize.execution.environment import environment
 from unmemorize.execution.plan import KEY_VERSION, Cell
-from unmemorize.execution.surroundings import Surroundings
+from unmemorize.execution.runtime import Runtime
 from unmemorize.models.caller import plain_torch
 from unmemorize.results.record import BASE, Record, Value
 
@@ -30,7 +30,7 @@ class Group:
     Args:
         cells: the cells to run, in order; all of one testbed and seed.
         registry: where the plugins are.
-        surroundings: device, deadline, cache, progress.
+        runtime: device, deadline, cache, progress.
         base: the record of this testbed's base cell, if that is already done.
     """
 
@@ -38,19 +38,19 @@ class Group:
         self,
         cells: Sequence[Cell],
         registry: Registry,
-        surroundings: Surroundings,
+        runtime: Runtime,
         base: Record | None = None,
     ) -> None:
-        self.cells, self.registry, self.surroundings, self.base = cells, registry, surroundings, base
-        self._environment = environment(surroundings.device)
+        self.cells, self.registry, self.runtime, self.base = cells, registry, runtime, base
+        self._environment = environment(runtime.device)
 
     @plain_torch()
     def run(self, started: Callable[[Cell], None], ended: Callable[[Cell, Record, pl.DataFrame | None], None]) -> None:
         """Load the testbed once and run every cell, telling of each when it starts and when it has ended."""
         started(self.cells[0])
         try:
-            provider, bench = self._open()
-            before = self._before(bench)
+            provider, session = self._open()
+            before = self._before(session)
         except Exception as error:  # a testbed that cannot be made fails its cells, not the run
             for cell in self.cells:
                 ended(cell, self._failed(cell, error), None)
@@ -58,55 +58,55 @@ class Group:
         for number, cell in enumerate(self.cells):
             if number:
                 started(cell)
-            ended(cell, *self._run(cell, provider, bench, before))
+            ended(cell, *self._run(cell, provider, session, before))
 
-    def _open(self) -> tuple[ModelProvider, Bench]:
+    def _open(self) -> tuple[ModelProvider, LoadedTestbed]:
         cell = self.cells[0]
         provider_class = self.registry.provider(cell.provider)
         provider = provider_class(provider_class.Config(**cell.provider_config))
-        testbed = self.surroundings.load(provider, cell.testbed, cell.seed, self.registry)
+        testbed = self.runtime.load(provider, cell.testbed, cell.seed, self.registry)
         metrics = {name: self._metric(name, settings) for name, settings in cell.metrics.items()}
         headline = {"forget": metrics[cell.memorization], "holdout": metrics[cell.utility]}
-        return provider, Bench(testbed, list(metrics.values()), headline)
+        return provider, LoadedTestbed(testbed, list(metrics.values()), headline)
 
     def _metric(self, name: str, settings: Mapping[str, Any]) -> Metric:
         metric_class = self.registry.metric(name)
         return metric_class(metric_class.Config(**settings))
 
-    def _before(self, bench: Bench) -> dict[ValueKey, Value]:
+    def _before(self, session: LoadedTestbed) -> dict[ValueKey, Value]:
         if self.base is not None:
             return {ValueKey(value.metric, value.set, value.part): value for value in self.base.values}
-        measured = bench.measure(self.surroundings.context(self.cells[0].seed))
+        measured = session.measure(self.runtime.context(self.cells[0].seed))
         self._base_measured = measured
         return joined(measured, measured)
 
     def _run(
-        self, cell: Cell, provider: ModelProvider, bench: Bench, before: dict[ValueKey, Value]
+        self, cell: Cell, provider: ModelProvider, session: LoadedTestbed, before: dict[ValueKey, Value]
     ) -> tuple[Record, pl.DataFrame | None]:
         try:
             if cell.method == BASE:
-                return self._base_record(cell, bench, before), per_sequence(self._base_measured)
+                return self._base_record(cell, session, before), per_sequence(self._base_measured)
             method_class = self.registry.method(cell.method)
             method = method_class(method_class.Config(**cell.method_config))
-            context = self.surroundings.context(cell.seed, self.surroundings.deadline)
-            outcome = act(bench, method, context, provider)
+            context = self.runtime.context(cell.seed, self.runtime.deadline)
+            outcome = act(session, method, context, provider)
         except Skipped as skipped:
-            return self._record(cell, "skipped", bench, reason=str(skipped)), None
+            return self._record(cell, "skipped", session, reason=str(skipped)), None
         except Exception as error:  # a method that breaks is a failed cell, and the run goes on
-            return self._failed(cell, error, bench), None
-        bench.put_back()
-        return self._done(cell, bench, outcome, before), per_sequence(outcome.after)
+            return self._failed(cell, error, session), None
+        session.restore()
+        return self._done(cell, session, outcome, before), per_sequence(outcome.after)
 
-    def _base_record(self, cell: Cell, bench: Bench, before: dict[ValueKey, Value]) -> Record:
-        parameters = sum(parameter.numel() for parameter in bench.testbed.model.parameters())
-        return self._record(cell, "done", bench, values=list(before.values()), parameters=parameters, edited=0)
+    def _base_record(self, cell: Cell, session: LoadedTestbed, before: dict[ValueKey, Value]) -> Record:
+        parameters = sum(parameter.numel() for parameter in session.testbed.model.parameters())
+        return self._record(cell, "done", session, values=list(before.values()), parameters=parameters, edited=0)
 
-    def _done(self, cell: Cell, bench: Bench, outcome: Outcome, before: dict[ValueKey, Value]) -> Record:
+    def _done(self, cell: Cell, session: LoadedTestbed, outcome: Outcome, before: dict[ValueKey, Value]) -> Record:
         report = outcome.report
         return self._record(
             cell,
             "done",
-            bench,
+            session,
             values=list(joined(before, outcome.after).values()),
             curve=report.curve,
             seconds=report.seconds,
@@ -119,14 +119,14 @@ class Group:
             notes=report.notes,
         )
 
-    def _failed(self, cell: Cell, error: Exception, bench: Bench | None = None) -> Record:
+    def _failed(self, cell: Cell, error: Exception, session: LoadedTestbed | None = None) -> Record:
         text = str(error) if isinstance(error, UnmemorizeError) else f"{type(error).__name__}: {error}"
         trace = "".join(traceback.format_exception(error))
-        return self._record(cell, "failed", bench, reason=text, traceback=trace)
+        return self._record(cell, "failed", session, reason=text, traceback=trace)
 
-    def _record(self, cell: Cell, status: str, bench: Bench | None, **fields: Any) -> Record:
+    def _record(self, cell: Cell, status: str, session: LoadedTestbed | None, **fields: Any) -> Record:
         method = None if cell.method == BASE else self._class_or_none(cell.method)
-        facts = {} if bench is None else bench.testbed.facts
+        facts = {} if session is None else session.testbed.facts
         nothing: dict[str, Any] = {
             "values": [], "curve": [], "seconds": {}, "total_seconds": None, "peak_memory": None, "extra_memory": None,
             "parameters": None, "edited": None, "flags": [], "notes": {}, "reason": None, "traceback": None,
@@ -149,10 +149,10 @@ class Group:
             metrics={name: dict(settings) for name, settings in cell.metrics.items()},
             metric_origins=list(cell.metric_origins),
             seed=cell.seed,
-            memorization=cell.memorization if bench is None else bench.headline["forget"].label(bench.testbed),
-            utility=cell.utility if bench is None else bench.headline["holdout"].label(bench.testbed),
+            memorization=cell.memorization if session is None else session.headline["forget"].label(session.testbed),
+            utility=cell.utility if session is None else session.headline["holdout"].label(session.testbed),
             testbed_facts=facts,
-            data_digest=None if bench is None else bench.testbed.data_digest(),
+            data_digest=None if session is None else session.testbed.data_digest(),
             environment=self._environment,
             **(nothing | fields),
         )

@@ -11,7 +11,7 @@ from unmemorize.contracts.answers import ask
 from unmemorize.contracts.testbed import Sequences, Testbed, Window
 from unmemorize.errors import DataError
 from unmemorize.execution.environment import environment
-from unmemorize.execution.surroundings import Surroundings
+from unmemorize.execution.runtime import Runtime
 from unmemorize.files.places import check_new
 from unmemorize.models.caller import plain_torch
 from unmemorize.models.saving import save_model
@@ -22,9 +22,7 @@ MODEL, FACTS = "model", "testbed.json"
 
 
 @plain_torch()
-def export_testbed(
-    entry: TestbedEntry, seed: int, registry: Registry, surroundings: Surroundings, folder: Path
-) -> list[Path]:
+def export_testbed(entry: TestbedEntry, seed: int, registry: Registry, runtime: Runtime, folder: Path) -> list[Path]:
     """Make the testbed of a suite and write it into the new folder `folder`; return what was written.
 
     `model/` holds weights and tokenizer; `forget.jsonl`, `retain.jsonl`, `holdout-NAME.jsonl` … hold the sets, as the
@@ -35,7 +33,7 @@ def export_testbed(
     """
     check_new(folder, "name another folder with --out")
     provider = registry.provider(entry.provider)(entry.config)
-    testbed = surroundings.load(provider, entry.name, seed, registry)
+    testbed = runtime.load(provider, entry.name, seed, registry)
     about = {
         "testbed": entry.name,
         "provider": entry.provider,
@@ -44,7 +42,7 @@ def export_testbed(
         "seed": seed,
         "window": testbed.window._asdict(),
         "facts": testbed.facts,
-        "environment": environment(surroundings.device),
+        "environment": environment(runtime.device),
     }
     try:
         return list(_written(testbed, about, folder))

@@ -10,7 +10,7 @@ from unmemorize.contracts.answers import ask
 from unmemorize.execution.estimate import CostEstimate, estimate_cost
 from unmemorize.execution.plan import Cell
 from unmemorize.execution.probe import Rates, probe
-from unmemorize.execution.surroundings import Surroundings
+from unmemorize.execution.runtime import Runtime
 from unmemorize.results.record import BASE
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Preview(NamedTuple):
     """Why there is no estimate, or why the cell would be skipped; nothing otherwise."""
 
 
-def preview(cells: Sequence[Cell], registry: Registry, surroundings: Surroundings) -> Iterator[Preview]:
+def preview(cells: Sequence[Cell], registry: Registry, runtime: Runtime) -> Iterator[Preview]:
     """Yield a preview of each cell that is not a base, one loaded testbed after another.
 
     A testbed that would have to be trained first is not loaded, and its cells say so.
@@ -35,7 +35,7 @@ def preview(cells: Sequence[Cell], registry: Registry, surroundings: Surrounding
     Args:
         cells: planned cells, those of one testbed and seed side by side.
         registry: where the plugins are.
-        surroundings: device, cache, progress.
+        runtime: device, cache, progress.
     """
     testbed: Testbed | None = None
     rates: Rates | None = None
@@ -46,31 +46,29 @@ def preview(cells: Sequence[Cell], registry: Registry, surroundings: Surrounding
         if cell.group != group:
             testbed = None  # the one before is let go before the next is loaded
             gc.collect()
-            group, testbed = cell.group, _loaded(cell, registry, surroundings)
-            rates = None if testbed is None else probe(testbed, surroundings.context(cell.seed))
+            group, testbed = cell.group, _loaded(cell, registry, runtime)
+            rates = None if testbed is None else probe(testbed, runtime.context(cell.seed))
         if testbed is None or rates is None:
             yield Preview(cell, None, "the testbed must be trained first: `unmemorize run` does it, and keeps it")
         else:
-            yield _previewed(cell, registry, testbed, surroundings, rates)
+            yield _previewed(cell, registry, testbed, runtime, rates)
 
 
-def _loaded(cell: Cell, registry: Registry, surroundings: Surroundings) -> Testbed | None:
+def _loaded(cell: Cell, registry: Registry, runtime: Runtime) -> Testbed | None:
     provider_class = registry.provider(cell.provider)
     provider = provider_class(provider_class.Config(**cell.provider_config))
-    if not provider.ready(surroundings.context(cell.seed)):
+    if not provider.ready(runtime.context(cell.seed)):
         return None
-    return surroundings.load(provider, cell.testbed, cell.seed, registry)
+    return runtime.load(provider, cell.testbed, cell.seed, registry)
 
 
-def _previewed(cell: Cell, registry: Registry, testbed: Testbed, surroundings: Surroundings, rates: Rates) -> Preview:
+def _previewed(cell: Cell, registry: Registry, testbed: Testbed, runtime: Runtime, rates: Rates) -> Preview:
     method_class = registry.method(cell.method)
     method = method_class(method_class.Config(**cell.method_config))
     reason = ask(method, "supports", testbed)
     if reason is not None:
         return Preview(cell, None, f"skipped: {reason}")
-    estimate = estimate_cost(
-        testbed, method, rates, checkpointing=surroundings.checkpointing, offload=surroundings.offload
-    )
+    estimate = estimate_cost(testbed, method, rates, checkpointing=runtime.checkpointing, offload=runtime.offload)
     if estimate is None:
         return Preview(cell, None, "the method does not say what it costs")
     return Preview(cell, estimate, f"skipped: {estimate.reason}" if estimate.reason else "")

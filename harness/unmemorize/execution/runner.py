@@ -12,7 +12,7 @@ from unmemorize.contracts.context import Silent
 from unmemorize.errors import ConfigError
 from unmemorize.execution.execute import Group
 from unmemorize.execution.plan import Cell, plan, split
-from unmemorize.execution.surroundings import Surroundings
+from unmemorize.execution.runtime import Runtime
 from unmemorize.registry.hookspecs import CellEvent
 from unmemorize.registry.manager import Registry
 from unmemorize.results.record import BASE, Record
@@ -47,7 +47,7 @@ def run_suite(
     suite: Suite,
     registry: Registry,
     folder: Path,
-    surroundings: Surroundings,
+    runtime: Runtime,
     executor: ExecutorFactory | None = None,
 ) -> RunReport:
     """Run the cells of `suite` that `folder` does not hold yet.
@@ -59,7 +59,7 @@ def run_suite(
         suite: what to run.
         registry: where the plugins are.
         folder: the results folder.
-        surroundings: device, deadline, cache, progress.
+        runtime: device, deadline, cache, progress.
         executor: where groups of cells run; this process, if none is given.
     """
     cells = plan(suite, registry)
@@ -71,9 +71,9 @@ def run_suite(
     groups = _groups(cells, waiting, store)
     if executor is None:
         for group in groups:
-            Group(group.cells, registry, surroundings, group.base).run(tracker.started, tracker.ended)
+            Group(group.cells, registry, runtime, group.base).run(tracker.started, tracker.ended)
     else:
-        _run_elsewhere(groups, registry, tracker, folder, surroundings, executor)
+        _run_elsewhere(groups, registry, tracker, folder, runtime, executor)
     return RunReport(
         folder=folder,
         keys=tuple(cell.key for cell in cells),
@@ -128,13 +128,13 @@ def _run_elsewhere(
     registry: Registry,
     tracker: _Tracker,
     folder: Path,
-    surroundings: Surroundings,
+    runtime: Runtime,
     factory: ExecutorFactory,
 ) -> None:
     from concurrent.futures import FIRST_COMPLETED, wait
 
     _check_portable(registry)
-    elsewhere = dataclasses.replace(surroundings, progress=Silent())
+    elsewhere = dataclasses.replace(runtime, progress=Silent())
     with factory.create() as executor:
         futures = {}
         for group in groups:
@@ -160,7 +160,7 @@ def run_group(
     base: Record | None,
     files: Sequence[Path],
     folder: Path,
-    surroundings: Surroundings,
+    runtime: Runtime,
 ) -> list[Record]:
     """Run one group in a process of its own, appending to the same results folder."""
     registry = Registry.load()
@@ -173,7 +173,7 @@ def run_group(
         store.append(record, rows)
         records.append(record)
 
-    Group(cells, registry, surroundings, base).run(lambda _: None, ended)
+    Group(cells, registry, runtime, base).run(lambda _: None, ended)
     return records
 
 

@@ -12,7 +12,7 @@ import torch
 from unmemorize.contracts.method import Method
 from unmemorize.errors import DivergedError, NoOpError, ReportError, StateDictError
 from unmemorize.evaluation import Evaluation
-from unmemorize.execution.act import Bench, act
+from unmemorize.execution.act import LoadedTestbed, act
 from unmemorize.registry.process_state import ProcessState
 from unmemorize.testing.memorizing import Memorizing, memorizing_testbed
 from unmemorize.testing.report import Kind, NotApplicable
@@ -211,7 +211,7 @@ class MethodCase:
         provider = _TrainingAgain(trial.watch, FEW_STEPS if briefly else None, self.architecture)
         with alone():
             try:
-                act(Bench(testbed), _observed(self.method(), trial), context, provider)
+                act(LoadedTestbed(testbed), _observed(self.method(), trial), context, provider)
             except Exception as error:  # whatever a third party's code raises is a finding
                 trial.refusal = None if error is trial.error else error
         return trial

@@ -131,7 +131,7 @@ def learn_mask(testbed: Testbed, context: Context, config: SubnetConfig, epoch: 
             watch.look()
         finally:
             for one in scored.values():
-                one.put_back()
+                one.restore()
     with context.timed("edit"):
         selection = select_top({name: one.given_up() for name, one in scored.items()}, config.ratio, "layer")
     note_ties(context, selection.ties)
@@ -177,7 +177,7 @@ class _Scored:
         self._optimizer.step()
         self._scores.grad = None
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Give the model its own weights again."""
         self._matrix.weight.data.copy_(self._original)
 

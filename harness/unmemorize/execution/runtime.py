@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Runtime:
     """Where and how cells run: everything that is not part of their key."""
 
     device: str = "cpu"
