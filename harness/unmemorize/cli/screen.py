@@ -59,6 +59,7 @@ def only_json() -> Iterator[None]:
             stack.callback(lambda: os.dup2(out.fileno(), 1))
         token = _output.set(out)
         stack.callback(lambda: _output.reset(token))
+        stack.callback(sys.stderr.flush)
         stack.enter_context(redirect_stdout(sys.stderr))
         yield
 
