@@ -291,15 +291,34 @@ def test_padding_is_no_text(side: str, pad: str | None, kind: str) -> None:
     assert any("padding" in note for note in notes_of(rows)) == (kind != "encoding")
 
 
-def test_an_end_of_text_is_data_where_it_stands_alone() -> None:
-    tokenizer = tokenizer_of(begins=False)
+def test_an_end_of_text_is_data_where_nothing_calls_it_padding_or_a_mask_or_list_keeps_it() -> None:
+    tokenizer, rows = tokenizer_of(begins=False), [[3, 4, LAST], [LAST, 5, 6]]
+    model = tiny_model("llama")
+    model.config.pad_token_id = None
+
+    def read(source: Any) -> list[list[int]]:
+        tokenization = Tokenization.of(tokenizer, bounds_of(model, tokenizer))
+        return [row.tokens for row in token_rows(open_rows(source, "forget"), tokenization)]
+
+    assert read(torch.tensor(rows)) == rows
     tokenizer.pad_token = tokenizer.eos_token
-    rows = [[3, 4, LAST], [LAST, 5, 6]]
-    bounds = bounds_of(tiny_model("llama"), tokenizer)
-    read = token_rows(open_rows(torch.tensor(rows), "forget"), Tokenization.of(tokenizer, bounds))
-    assert [row.tokens for row in read] == rows
+    assert read(rows) == rows
+    assert read({"input_ids": torch.tensor(rows), "attention_mask": torch.ones(2, 3)}) == rows
     with pytest.raises(DataError, match="row 1: the row is padding only"):
-        token_rows(open_rows(torch.tensor([[3, 4], [LAST, LAST]]), "forget"), Tokenization.of(tokenizer, bounds))
+        read(torch.tensor([[3, 4], [LAST, LAST]]))
+
+
+@pytest.mark.parametrize("called", ["tokenizer", "config"])
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("make", [torch.tensor, np.array, lambda rows: {"input_ids": torch.tensor(rows)}])
+def test_one_padding_token_in_a_row_of_an_array_is_padding(make: Any, side: str, called: str) -> None:
+    tokenizer, model = tokenizer_of(begins=False), tiny_model("llama")
+    model.config.pad_token_id = LAST if called == "config" else None
+    tokenizer.pad_token = tokenizer.eos_token if called == "tokenizer" else None
+    ids = [[3, 4, 5, 6], [5, 6, 7], [8, 9, 10]]
+    rows = [row if len(row) == 4 else [LAST, *row] if side == "left" else [*row, LAST] for row in ids]
+    tokenization = Tokenization.of(tokenizer, bounds_of(model, tokenizer))
+    assert [row.tokens for row in token_rows(open_rows(make(rows), "forget"), tokenization)] == ids
 
 
 def test_a_conversation_is_what_the_chat_template_writes() -> None:

@@ -30,14 +30,16 @@ def unmasked(tokens: list[int], mask: Any, where: str) -> list[int]:
 def without_padding(rows: list[Row], tokenization: Tokenization, *, rectangular: bool) -> list[Row]:
     """Return the rows without padding at their beginnings and ends.
 
-    An id that also begins or ends texts is padding only where, on one side, some row has it more than once; and, where
+    In an array a run of what is called padding is padding: rows of an array neither begin nor end in it. Otherwise an
+    id that also begins or ends texts is padding only where, on one side, some row has it more than once; and, where
     nothing calls it padding, only in an array. What the tokenizer puts before a text stays.
     """
     ends = tokenization.ends | {*tokenization.leading}
     fills = tokenization.padding | (ends if rectangular else frozenset())
+    doubtful = ends - tokenization.padding if rectangular else ends
     judged = [row for row in rows if row.may_be_padded]
     for fill in sorted(fills):
-        at_least, own = 2 if fill in ends else 1, int(tokenization.leading == (fill,))
+        at_least, own = 2 if fill in doubtful else 1, int(tokenization.leading == (fill,))
         runs = [(_run(row.tokens, fill), _run(row.tokens[::-1], fill)) for row in judged]
         before, after = (max((run[side] for run in runs), default=0) >= at_least for side in (0, 1))
         sizes = [(max(0, run[0] - own) if before else 0, run[1] if after else 0) for run in runs]
