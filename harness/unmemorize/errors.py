@@ -8,10 +8,12 @@ from collections.abc import Iterable, Sequence
 __all__ = [
     "BrokenPluginError",
     "ConfigError",
+    "DataChangedError",
     "DataError",
     "DeadlineExceeded",
     "DivergedError",
     "LayoutError",
+    "LeftBehindError",
     "NameCollisionError",
     "NoOpError",
     "NotFiniteError",
@@ -250,6 +252,28 @@ class StateDictError(PluginError):
             f"method {method!r} left another model: {what}",
             expected="an ordinary instance of the model's own class, so that plain transformers loads it",
             fix="remove wrappers, buffers and parametrizations before `apply` returns; write into `parameter.data`",
+        )
+
+
+class LeftBehindError(PluginError):
+    """A method that left hooks or patches on the model, so that it is not the weights that were measured."""
+
+    def __init__(self, method: str, left: list[str]) -> None:
+        super().__init__(
+            f"method {method!r} left something on the model: {listed(left)}",
+            expected="an edit of the weights alone: hooks and patches are in no saved model",
+            fix="remove each handle, and restore each `forward`, in `try: ... finally:` before `apply` returns",
+        )
+
+
+class DataChangedError(PluginError):
+    """A plugin that wrote into the sequences of its testbed."""
+
+    def __init__(self, who: str, sets: list[str]) -> None:
+        super().__init__(
+            f"{who} changed sequences in place: {listed(sets)} (they are restored)",
+            expected="the data as they were: every method is shown and measured on the same",
+            fix="work on `.clone()`, on `sequences.select(...)`, or with `dataclasses.replace(...)`",
         )
 
 

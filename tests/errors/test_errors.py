@@ -8,10 +8,12 @@ from unmemorize import errors
 from unmemorize.errors import (
     BrokenPluginError,
     ConfigError,
+    DataChangedError,
     DataError,
     DeadlineExceeded,
     DivergedError,
     LayoutError,
+    LeftBehindError,
     NameCollisionError,
     NoOpError,
     NotFiniteError,
@@ -136,6 +138,18 @@ TEXTS: list[tuple[UnmemorizeError, str]] = [
         "  fix: remove wrappers, buffers and parametrizations before `apply` returns; write into `parameter.data`",
     ),
     (
+        LeftBehindError("mine", ["forward hooks on a GPT2Block"]),
+        "method 'mine' left something on the model: forward hooks on a GPT2Block\n"
+        "  expected: an edit of the weights alone: hooks and patches are in no saved model\n"
+        "  fix: remove each handle, and restore each `forward`, in `try: ... finally:` before `apply` returns",
+    ),
+    (
+        DataChangedError("method 'mine'", ["forget"]),
+        "method 'mine' changed sequences in place: forget (they are restored)\n"
+        "  expected: the data as they were: every method is shown and measured on the same\n"
+        "  fix: work on `.clone()`, on `sequences.select(...)`, or with `dataclasses.replace(...)`",
+    ),
+    (
         DeadlineExceeded(600, "the method"),
         "the method ran past its deadline of 600 s\n"
         "  expected: a cell that ends within 600 s\n"
@@ -176,7 +190,7 @@ def test_every_error_class_has_its_text_tested() -> None:
     assert {kind.__name__ for kind in classes} | {"listed", "nearest"} == set(errors.__all__)
 
 
-def test_every_error_is_one_that_users_can_mend() -> None:
+def test_every_error_is_one_that_users_can_correct() -> None:
     assert all(isinstance(error, UnmemorizeError) for error, _ in TEXTS)
     for error, _ in TEXTS:
         assert error.what

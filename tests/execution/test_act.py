@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -12,11 +13,12 @@ from torch.nn.utils import parametrizations
 from transformers import PreTrainedModel
 
 from unmemorize import Context, Method
-from unmemorize.errors import DivergedError, NoOpError, StateDictError
+from unmemorize.errors import DataChangedError, DivergedError, LeftBehindError, NoOpError, PluginError, StateDictError
 from unmemorize.execution.act import LoadedTestbed, act
 from unmemorize.registry.process_state import ProcessState
 from unmemorize.testing import tiny_model, tiny_testbed
 from unmemorize.testing.state import ModelState, same_bits, weights_of
+from unmemorize_plugins.metrics.extraction import Extraction
 
 
 def weight_of(model: PreTrainedModel) -> torch.nn.Parameter:
@@ -44,6 +46,7 @@ MESSES: dict[str, Callable[[PreTrainedModel], object]] = {
     "hook": lambda model: model.transformer.h[0].register_forward_hook(lambda *_: None),
     "weight hook": lambda model: weight_of(model).register_hook(lambda gradient: gradient * 0),
     "forward": lambda model: setattr(model, "forward", print),
+    "patched class": lambda model: setattr(type(model), "forward", print),
     "parametrization": lambda model: parametrizations.weight_norm(model.lm_head),
     "mode": lambda model: model.train(),
     "frozen": lambda model: weight_of(model).requires_grad_(False),
@@ -80,7 +83,7 @@ def test_the_next_cell_finds_everything_as_it_was(name: str, fails: bool) -> Non
     try:
         act(session, Messy(MESSES[name], fails=fails), Context())
         session.restore()
-    except (RuntimeError, NoOpError, DivergedError, StateDictError):
+    except (RuntimeError, NoOpError, DivergedError, LeftBehindError, StateDictError):
         pass  # restored at once
     assert not process.changes()
     assert ModelState.of(testbed.model) == state
@@ -91,7 +94,10 @@ def test_the_next_cell_finds_everything_as_it_was(name: str, fails: bool) -> Non
 @pytest.mark.parametrize(
     ("mess", "error", "words"),
     [
-        ("hook", NoOpError, "ended without changing"),
+        ("mode", NoOpError, "ended without changing"),
+        ("hook", LeftBehindError, "forward hooks on a GPT2Block"),
+        ("forward", LeftBehindError, "another `forward` on a GPT2LMHeadModel"),
+        ("patched class", LeftBehindError, "another `forward` in the class GPT2LMHeadModel"),
         ("nan", DivergedError, "not finite in transformer.wte.weight"),
         ("buffer", StateDictError, "the state dict has new mask"),
         ("dtype", StateDictError, r"transformer.wte.weight is .* torch.float64, and was .* torch.float32"),
@@ -101,6 +107,38 @@ def test_the_next_cell_finds_everything_as_it_was(name: str, fails: bool) -> Non
 def test_what_a_run_does_not_accept_is_named(mess: str, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         act(LoadedTestbed(tiny_testbed(tiny_model("gpt2"))), Messy(MESSES[mess], fails=False), Context())
+
+
+def test_data_that_a_method_or_a_metric_changes_are_restored_and_named() -> None:
+    testbed = tiny_testbed(tiny_model("gpt2"))
+    before = testbed.data_digest()
+
+    def shuffle(model: PreTrainedModel) -> None:
+        weight_of(model).data.mul_(2)
+        testbed.forget.tokens.copy_(testbed.forget.tokens.flip(1))
+
+    class Zeroing(Extraction):
+        def measure(self, evaluation):
+            yield from super().measure(evaluation)
+            evaluation.testbed.retain.tokens.zero_()
+
+    with pytest.raises(DataChangedError, match="method 'messy' changed sequences in place: forget"):
+        act(LoadedTestbed(testbed), Messy(shuffle, fails=False), Context())
+    with pytest.raises(DataChangedError, match="one of the metrics extraction changed sequences in place: retain"):
+        LoadedTestbed(testbed, [Zeroing()]).measure(Context())
+    assert testbed.data_digest() == before
+
+
+def test_a_plugin_that_exits_is_named() -> None:
+    class Leaving(Extraction):
+        def measure(self, evaluation):
+            yield from super().measure(evaluation)
+            raise SystemExit
+
+    with pytest.raises(PluginError, match=r"method 'messy': `apply` called exit\(0\)"):
+        act(LoadedTestbed(tiny_testbed(tiny_model("gpt2"))), Messy(lambda _: sys.exit(0), fails=False), Context())
+    with pytest.raises(PluginError, match=r"metric 'extraction': `measure` called exit\(None\)"):
+        LoadedTestbed(tiny_testbed(tiny_model("gpt2")), [Leaving()]).measure(Context())
 
 
 def test_the_global_generators_are_seeded_by_the_cell() -> None:

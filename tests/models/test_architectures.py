@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor
 from torch.overrides import TorchFunctionMode
 from transformers import (
     AutoConfig,
@@ -110,7 +111,9 @@ class Silenced(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def _is_weight(self, value: object) -> bool:
-        return isinstance(value, Tensor) and value.untyped_storage().data_ptr() == self.storage
+        if not isinstance(value, Tensor) or is_batchedtensor(value):  # a mask, made under vmap
+            return False
+        return value.untyped_storage().data_ptr() == self.storage
 
     def _silent(self, entering: Tensor, weight: Tensor) -> Tensor:
         silent = entering.clone()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import NoneType
 from typing import Any, NamedTuple
 
@@ -35,10 +36,28 @@ def ask(plugin: Any, question: str, *given: Any) -> Any:
     """Call a method of a plugin and return its answer; an iterable is returned as a list.
 
     Raises:
-        PluginError: the answer is of a type that the contract does not allow.
+        PluginError: the answer is of a type that the contract does not allow, or the plugin called `exit()`.
         Exception: whatever the plugin raises.
     """
-    value, answer = getattr(plugin, question)(*given), _ANSWERS[question]
+    with surviving(plugin, question):
+        return _answer(plugin, question, getattr(plugin, question)(*given))
+
+
+@contextmanager
+def surviving(plugin: Any, question: str) -> Iterator[None]:
+    """Make an error that names the plugin of its `exit()`: no other cell, and no other check, is to end with it."""
+    try:
+        yield
+    except SystemExit as error:
+        raise PluginError(
+            f"{_kind(plugin)} {plugin.name!r}: `{question}` called exit({error.code!r})",
+            expected="an exception where something is wrong: `exit()` ends the whole process",
+            fix=f"raise an error in `{question}` of {type(plugin).__name__} instead",
+        ) from error
+
+
+def _answer(plugin: Any, question: str, value: Any) -> Any:
+    answer = _ANSWERS[question]
     allowed = isinstance(value, answer.kinds)
     if not allowed:
         raise _wrong(plugin, question, "returned", value)

@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from unmemorize.contracts.answers import ask
+from unmemorize.contracts.answers import ask, surviving
 from unmemorize.contracts.context import PHASES, Context, MethodReport, derived_seed
 from unmemorize.editing.checkpointing import checkpointed_blocks
 from unmemorize.editing.edits import gradients_of
-from unmemorize.errors import DivergedError, NoOpError, NotFiniteError, ReportError, StateDictError, listed
+from unmemorize.errors import (
+    DataChangedError,
+    DivergedError,
+    LeftBehindError,
+    NoOpError,
+    NotFiniteError,
+    ReportError,
+    StateDictError,
+    listed,
+)
 from unmemorize.evaluation import evaluate
 from unmemorize.evaluation.evaluate import Measured, ValueKey
 from unmemorize.execution.architecture import flag_structure
@@ -24,7 +33,7 @@ from unmemorize.execution.estimate import advice_for, needed
 from unmemorize.execution.isolation import isolated
 from unmemorize.execution.memory import MemoryPeak, memory_peak
 from unmemorize.execution.probe import activation_bytes
-from unmemorize.execution.reference import Changes, Reference
+from unmemorize.execution.reference import Changes, DataReference, Reference
 from unmemorize.training.losses import sequence_losses
 
 if TYPE_CHECKING:
@@ -67,15 +76,23 @@ class LoadedTestbed:
         self, testbed: Testbed, metrics: Sequence[Metric] = (), headline: Mapping[str, Metric] | None = None
     ) -> None:
         self.testbed, self.metrics, self.headline = testbed, metrics, headline or {}
-        self.reference = Reference(testbed.model)
+        self.reference, self.data = Reference(testbed.model), DataReference(testbed)
         self.shared_work: dict[Any, tuple[Any, float]] = {}
         self._warm = False
         self._activations: dict[bool, float] = {}
         """Bytes per token that wait for a backward pass, when training and otherwise."""
 
     def measure(self, context: Context, testbed: Testbed | None = None) -> dict[ValueKey, Measured]:
-        """Return every value of every metric."""
-        return evaluate(testbed or self.testbed, self.metrics, Context(progress=context.progress))
+        """Return every value of every metric.
+
+        Raises:
+            DataChangedError: a metric wrote into the data.
+        """
+        values = evaluate(testbed or self.testbed, self.metrics, Context(progress=context.progress))
+        changed = self.data.restore()
+        if changed:
+            raise DataChangedError(f"one of the metrics {', '.join(metric.name for metric in self.metrics)}", changed)
+        return values
 
     def headlines(self, testbed: Testbed) -> dict[str, float]:
         """Return the values that a curve is drawn of, by the labels of their metrics."""
@@ -84,8 +101,9 @@ class LoadedTestbed:
         return {slot.metric: values[slot].measurement.value for slot in slots if slot in values}
 
     def restore(self) -> None:
-        """Restore the testbed's model: weights, modules, hooks, modes and config, whatever was done to them."""
+        """Restore data and model: weights, modules, hooks, modes and config, whatever was done to them."""
         self.reference.restore()
+        self.data.restore()
 
     def check_fits(self, method: Method, view: Testbed, context: Context) -> None:
         """Refuse what cannot fit before anything is spent, as far as the method says what it needs.
@@ -133,6 +151,8 @@ def act(session: LoadedTestbed, method: Method, context: Context, provider: Mode
         NoOpError: it changed nothing.
         DivergedError: it left values that are not finite.
         StateDictError: it left a model of another shape.
+        LeftBehindError: it left hooks or a patched `forward`.
+        DataChangedError: it, or a metric, wrote into the data.
         Exception: whatever the method itself raises.
     """
     testbed = session.testbed
@@ -147,6 +167,9 @@ def act(session: LoadedTestbed, method: Method, context: Context, provider: Mode
     try:
         with memory_peak(given.device) as memory, isolated(given.seed), _checkpointed(testbed, method, context):
             total = _timed_apply(method, view, given)
+        changed = session.data.restore()
+        if changed:
+            raise DataChangedError(f"method {method.name!r}", changed)
         changes = _checked(session.reference, method, view, given.report)
         whole = _whole(testbed, view, given.report)
         return Outcome(whole, session.measure(context, whole), given.report, total, memory, changes)
@@ -197,7 +220,8 @@ def _timed_apply(method: Method, view: Testbed, context: Context) -> float:
     """Run the method and return its seconds; what it did not charge to a phase is charged to `prepare`."""
     context.synchronize()
     context.started = time.perf_counter()
-    method.apply(view, context)
+    with surviving(method, "apply"):
+        method.apply(view, context)
     context.synchronize()
     report = context.report
     own = sum(report.seconds.values()) - report.reused
@@ -213,6 +237,9 @@ def _checked(reference: Reference, method: Method, view: Testbed, report: Method
     different = reference.other_shape(view.model)
     if different:
         raise StateDictError(method.name, different)
+    left = reference.left_behind()
+    if left:
+        raise LeftBehindError(method.name, left)
     broken = [
         name for name, value in view.model.state_dict().items()
         if value.is_floating_point() and not torch.isfinite(value).all()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from unmemorize.errors import listed
+
+if TYPE_CHECKING:
+    from unmemorize.contracts.testbed import Testbed
 
 
 class Changes(NamedTuple):
@@ -57,6 +61,10 @@ class Reference:
         for kept in self._tensors.values():
             kept.restore()
 
+    def left_behind(self) -> list[str]:
+        """Return in words which hooks and patched `forward`s are there that were not."""
+        return [words for holder in self._holders if isinstance(holder.thing, nn.Module) for words in holder.left()]
+
     def other_shape(self, model: nn.Module) -> str:
         """Return in words what is other than it was: keys, shapes, dtypes, class; nothing if all are the same."""
         now = _shapes(model)
@@ -82,6 +90,34 @@ def _holders(model: nn.Module) -> list[Any]:
     modules = list(model.modules())
     configs = [vars(module).get(name) for module in modules for name in ("config", "generation_config")]
     return [*modules, *{id(config): config for config in configs if hasattr(config, "__dict__")}.values()]
+
+
+class DataReference:
+    """The sequences of a testbed as they were, so that what a plugin writes into them reaches no other cell.
+
+    Memory: one copy of all sets.
+    """
+
+    def __init__(self, testbed: Testbed) -> None:
+        self._kept = [
+            (name, tensor, tensor.clone())
+            for name, sequences in testbed.sets().items()
+            for tensor in (getattr(sequences, field) for field in sequences.__dataclass_fields__)
+            if isinstance(tensor, Tensor)
+        ]
+
+    def restore(self) -> list[str]:
+        """Write back what differs, and return the names of the sets in which something did."""
+        changed = []
+        for name, tensor, original in self._kept:
+            if tensor.shape != original.shape or tensor.dtype != original.dtype:
+                tensor.data = original.clone()
+            elif torch.equal(tensor, original):
+                continue
+            else:
+                tensor.copy_(original)
+            changed.append(name)
+        return list(dict.fromkeys(changed))
 
 
 class _Kept(NamedTuple):
@@ -119,6 +155,8 @@ class _Holder(NamedTuple):
 
     thing: Any
     kind: type
+    forward: Any
+    """What the class runs."""
     attributes: dict[str, Any]
     contents: dict[str, Any]
 
@@ -126,12 +164,24 @@ class _Holder(NamedTuple):
     def of(cls, thing: Any) -> _Holder:
         attributes = dict(vars(thing))
         contents = {name: copy.copy(v) for name, v in attributes.items() if isinstance(v, (dict, set, list))}
-        return cls(thing, type(thing), attributes, contents)
+        return cls(thing, type(thing), getattr(type(thing), "forward", None), attributes, contents)
+
+    def left(self) -> Iterator[str]:
+        """Yield in words what a module has now that would run in or instead of its own `forward`."""
+        name, now = type(self.thing).__name__, vars(self.thing)
+        hooks = [key for key, held in self.contents.items() if key.endswith("_hooks") and now.get(key) != held]
+        yield from (f"{key.strip('_').replace('_', ' ')} on a {name}" for key in hooks)
+        if now.get("forward") is not self.attributes.get("forward"):
+            yield f"another `forward` on a {name}"
+        if type(self.thing) is self.kind and getattr(self.kind, "forward", None) is not self.forward:
+            yield f"another `forward` in the class {name}"
 
     def restore(self) -> None:
         """Restore attributes, the very containers that were there among them: handles of hooks point to these."""
         if type(self.thing) is not self.kind:
             self.thing.__class__ = self.kind
+        if getattr(self.kind, "forward", None) is not self.forward:
+            self.kind.forward = self.forward  # type: ignore[attr-defined]
         for name, content in self.contents.items():
             container = self.attributes[name]
             container.clear()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 
 from unmemorize.contracts.method import Method
-from unmemorize.errors import DivergedError, NoOpError, ReportError, StateDictError
+from unmemorize.errors import DataChangedError, DivergedError, LeftBehindError, NoOpError, ReportError, StateDictError
 from unmemorize.evaluation import Evaluation
 from unmemorize.execution.act import LoadedTestbed, act
 from unmemorize.registry.process_state import ProcessState
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 FEW_STEPS = 12
-"""Steps after which training again ends, where only side_effects are looked at."""
+"""Steps after which training again ends, where only side effects are looked at."""
 DEADLINE = 10.0
 """Seconds that a plugin is given with settings other than its defaults."""
 
@@ -48,6 +48,8 @@ class Trial:
     """A digest of every set."""
     model_before: ModelState
     model_after: ModelState
+    data_after: dict[str, str] = field(default_factory=dict)
+    """The same, when the method has acted."""
     global_changes: list[str] = field(default_factory=list)
     reached: bool = False
     """Whether the method was let act at all."""
@@ -59,15 +61,23 @@ class Trial:
     @property
     def flaw(self) -> str | None:
         """The rule about the model that this trial breaks, if it breaks one."""
-        if isinstance(self.refusal, StateDictError | ReportError):
-            return "keeps_state_dict" if isinstance(self.refusal, StateDictError) else "recordable_notes"
+        for refusal, rule in _RULES.items():
+            if isinstance(self.refusal, refusal):
+                return rule
         if self.refusal is not None:
-            return "changes_something" if isinstance(self.refusal, DivergedError | NoOpError) else "acts"
+            return "acts"
         return "removes_hooks" if differences(self.model_before.hooks, self.model_after.hooks) else None
 
-    def data_after(self) -> dict[str, str]:
-        """Return a digest of every set."""
-        return digests(self.testbed)
+
+_RULES: dict[type[Exception], str] = {
+    StateDictError: "keeps_state_dict",
+    ReportError: "recordable_notes",
+    LeftBehindError: "removes_hooks",
+    DataChangedError: "keeps_the_data",
+    DivergedError: "changes_something",
+    NoOpError: "changes_something",
+}
+"""The rule that looks at what a run refuses."""
 
 
 @dataclass
@@ -236,6 +246,7 @@ def _observed(method: Method, trial: Trial) -> Method:
             trial.context = cast("WatchedContext", context)
             trial.testbed = dataclasses.replace(testbed, model=view.model, decoding=context.report.decoding)
             trial.model_after = ModelState.of(watch.retrained or view.model)
+            trial.data_after = digests(testbed)
 
     vars(method)["apply"] = observed
     return method

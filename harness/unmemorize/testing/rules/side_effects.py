@@ -107,7 +107,7 @@ def _when(stop: Watch) -> str:
 def keeps_the_data(case: MethodCase) -> Iterator[Finding]:
     """No set of sequences is changed in place."""
     trial = case.trial()
-    changed = differences(trial.data_before, trial.data_after())
+    changed = differences(trial.data_before, trial.data_after)
     if changed:
         yield Finding(
             f"these sets hold other values now: {listed(changed)}",
