@@ -292,11 +292,14 @@ class UndeclaredNeedError(PluginError):
     """A method that used data it did not declare."""
 
     def __init__(self, method: str, need: str, declared: Iterable[str]) -> None:
-        listed = ", ".join(sorted(declared)) or "nothing"
+        listed, hidden = ", ".join(sorted(declared)) or "nothing", need in ("holdouts", "forget_unseen")
         super().__init__(
             f"method {method!r} used {need!r}, which it does not declare; it declares {listed}",
-            expected=f"{need!r} in `needs`, or no use of it: boards compare methods by what they were shown",
-            fix=f'add "{need}" to `needs` of the class that defines {method!r}',
+            expected=("" if hidden else f"{need!r} in `needs`, or ")
+            + "no use of it: boards compare methods by what they were shown",
+            fix=f"leave `testbed.{need}` alone: no method is shown what it is measured on"
+            if hidden
+            else f'add "{need}" to `needs` of the class that defines {method!r}',
         )
 
 

@@ -122,6 +122,10 @@ LONG = "z" * 300
         ["find", "model", "texts", "--out", "/proc/nowhere/found.jsonl"],
         ["mitigate", "model", "--method", "durable", "--forget", "f", "--out", LONG],
         ["mitigate", "model", "--method", "durable", "--forget", "f", "--out", "/proc/nowhere"],
+        ["run", "quick", "--device", "nowhere"],
+        ["plan", "quick", "--probe", "--device", "nowhere"],
+        ["export", "quick", "--out", "e", "--device", "nowhere"],
+        ["export", "quick", "--out", "e", "--testbed", "nowhere"],
     ],
     ids=lambda arguments: " ".join(arguments).replace(LONG, "LONG"),
 )

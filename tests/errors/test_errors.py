@@ -156,6 +156,12 @@ TEXTS: list[tuple[UnmemorizeError, str]] = [
         "  fix: give it more time with --deadline SECONDS, or choose a cheaper configuration",
     ),
     (
+        UndeclaredNeedError("extra", "holdouts", {"extra"}),
+        "method 'extra' used 'holdouts', which it does not declare; it declares extra\n"
+        "  expected: no use of it: boards compare methods by what they were shown\n"
+        "  fix: leave `testbed.holdouts` alone: no method is shown what it is measured on",
+    ),
+    (
         UndeclaredNeedError("extra", "retain", {"forget", "extra"}),
         "method 'extra' used 'retain', which it does not declare; it declares extra, forget\n"
         "  expected: 'retain' in `needs`, or no use of it: boards compare methods by what they were shown\n"

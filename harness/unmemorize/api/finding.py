@@ -180,5 +180,5 @@ def _no_tokenizer() -> DataError:
     return DataError(
         "there is no tokenizer, so the texts cannot be cut into tokens",
         expected="a tokenizer beside the model, or given with it",
-        fix="find(model, texts, tokenizer=AutoTokenizer.from_pretrained(...))",
+        fix="tokenizer.save_pretrained(MODEL_FOLDER); in Python also find(..., tokenizer=tokenizer)",
     )

@@ -72,7 +72,7 @@ def run(  # noqa: PLR0913  as `find`: keywords
             recorded, not raised.
     """
     from unmemorize.contracts.context import Silent
-    from unmemorize.execution.environment import best_device
+    from unmemorize.execution.environment import chosen_device
     from unmemorize.execution.runner import run_suite
     from unmemorize.execution.runtime import Runtime
     from unmemorize.suite.load import load_suite
@@ -82,7 +82,7 @@ def run(  # noqa: PLR0913  as `find`: keywords
     loaded = suite if isinstance(suite, Suite) else load_suite(suite, registry, overrides=overrides, methods=methods)
     wanted = device or loaded.run.device
     runtime = Runtime(
-        device=best_device() if wanted == "auto" else wanted,
+        device=chosen_device(wanted),
         deadline=deadline if deadline is not None else loaded.run.deadline,
         cache=cache_folder(),
         progress=progress or Silent(),
@@ -126,7 +126,7 @@ def export(
     """
     from unmemorize.contracts.context import Silent
     from unmemorize.errors import UnknownNameError
-    from unmemorize.execution.environment import best_device
+    from unmemorize.execution.environment import chosen_device
     from unmemorize.execution.export import export_testbed
     from unmemorize.execution.runtime import Runtime
     from unmemorize.suite.load import load_suite
@@ -136,11 +136,11 @@ def export(
     loaded = suite if isinstance(suite, Suite) else load_suite(suite, registry)
     entries = {entry.name: entry for entry in loaded.testbeds}
     if testbed not in entries:
-        raise UnknownNameError("testbed", testbed, entries, where=loaded.source)
+        raise UnknownNameError(
+            "testbed", testbed, entries, where=loaded.source, fix=f"name one of them: {next(iter(entries))}"
+        )
     wanted = device or loaded.run.device
-    runtime = Runtime(
-        device=best_device() if wanted == "auto" else wanted, cache=cache_folder(), progress=progress or Silent()
-    )
+    runtime = Runtime(device=chosen_device(wanted), cache=cache_folder(), progress=progress or Silent())
     return export_testbed(entries[testbed], loaded.seeds[0] if seed is None else seed, registry, runtime, Path(folder))
 
 

@@ -69,4 +69,4 @@ def _chosen(suite: Suite, name: str | None) -> TestbedEntry:
         if name in (None, entry.name):
             return entry
     assert name is not None
-    raise UnknownNameError("testbed", name, names, where=suite.source)
+    raise UnknownNameError("testbed", name, names, where=suite.source, fix="name one of them with --testbed")

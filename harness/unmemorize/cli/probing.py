@@ -21,13 +21,13 @@ def print_probed(
 ) -> None:
     """Probe the testbeds of `cells`, and print what each method would take, as a table or as JSON."""
     from unmemorize.cli.screen import print_json, print_table
-    from unmemorize.execution.environment import best_device
+    from unmemorize.execution.environment import chosen_device
     from unmemorize.execution.preview import preview
     from unmemorize.execution.runtime import Runtime
     from unmemorize.files.places import cache_folder
 
     wanted = device or run.device
-    chosen = best_device() if wanted == "auto" else wanted
+    chosen = chosen_device(wanted)
     runtime = Runtime(device=chosen, cache=cache_folder(), checkpointing=run.checkpointing, offload=run.offload)
     found = list(preview(cells, registry, runtime))
     if as_json:

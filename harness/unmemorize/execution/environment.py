@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from unmemorize.models.devices import checked_device
+
 PACKAGES = ("unmemorize", "torch", "transformers", "numpy", "safetensors")
 
 
@@ -26,6 +28,18 @@ def environment(device: str) -> dict[str, Any]:
         "device_name": _device_name(device),
         **{package: _version(package) for package in PACKAGES},
     }
+
+
+def chosen_device(name: str) -> str:
+    """Return the device called `name`; for `auto`, the accelerator of this machine, or `cpu`.
+
+    Raises:
+        ConfigError: this machine has no such device.
+    """
+    if name != "auto":
+        checked_device(name)
+        return name
+    return best_device()
 
 
 def best_device() -> str:
