@@ -12,6 +12,7 @@ import pytest
 from unmemorize.data.corpora import open_corpus
 from unmemorize.data.wiki_markup import plain
 from unmemorize.errors import DataError
+from unmemorize.search.config import SEARCHED
 
 DUMP = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/">
 <page><title>One</title><ns>0</ns>
@@ -120,6 +121,24 @@ def test_rows_of_a_file_in_a_folder_are_documents_and_other_json_is_text(tmp_pat
     assert [(document.source, document.text) for document in found] == [
         ("a.jsonl#1", "one\ntwo"), ("a.jsonl#2", "three"), ("b.jsonl", '{"level": "info"}\n'),
     ]  # fmt: skip
+
+
+def test_rows_of_ids_in_a_folder_are_refused_and_never_read_as_text(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n[3, 4]\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.jsonl', line 2: the row is no text") as error:
+        list(open_corpus(str(tmp_path)).named())
+    assert "name the file itself, a.jsonl" in error.value.fix
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.csv", "a.tsv", "a.CSV", "a.json.gz"])
+def test_tables_and_json_are_no_running_text(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("text\none two\n", encoding="utf-8")
+    with pytest.raises(DataError, match=f"texts = .* is a file {Path(name).suffix}") as error:
+        open_corpus(str(tmp_path / name), setting="texts", include=SEARCHED)
+    assert "*.jsonl" in error.value.fix
+    if not name.endswith("gz"):
+        with pytest.raises(DataError, match="holds no text"):
+            open_corpus(str(tmp_path), include=SEARCHED)
 
 
 def test_documents_say_where_they_come_from(tmp_path: Path) -> None:

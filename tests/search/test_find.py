@@ -310,12 +310,12 @@ class TestBadInput:
         with pytest.raises(DataError, match="hold no window of 14 tokens") as error:
             search(testbed_of("gpt2"), texts, prompt=5, suffix=9)
         assert "5 + 9 tokens" in error.value.expected
-        assert "--prompt" in error.value.fix
+        assert "prompt=..." in error.value.fix
 
     def test_windows_longer_than_the_context(self, testbed_of: TestbedOf) -> None:
         with pytest.raises(DataError, match="longer than the model's context of 32") as error:
             search(testbed_of("gpt2"), ["1 2 3"], prompt=20, suffix=13)
-        assert error.value.fix == "--prompt 16 --suffix 16"
+        assert error.value.fix == "prompt=16, suffix=16 (on the command line --prompt 16 --suffix 16)"
 
     def test_a_tokenizer_of_another_model(self, testbed_of: TestbedOf) -> None:
         with pytest.raises(

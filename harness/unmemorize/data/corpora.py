@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple, cast
 
 import polars as pl
 
-from unmemorize.data.row_files import open_file
+from unmemorize.data.row_files import open_file, row_files
 from unmemorize.data.wiki_markup import articles
 from unmemorize.errors import DataError
 from unmemorize.files.decoding import decoded
@@ -22,8 +22,10 @@ from unmemorize.files.places import digest_of, located
 PYTHON_DOCS = "python-docs"
 LICENCES = "licences"
 _HUB = {"wikitext-103": "hf://datasets/Salesforce/wikitext/wikitext-103-raw-v1/train-*.parquet"}
-TEXT_FILES = ("*.txt", "*.md", "*.rst", "*.parquet", "*.gz", "*.bz2")
+TEXT_FILES = ("*.txt", "*.md", "*.rst", "*.jsonl", "*.parquet", "*.gz", "*.bz2")
 """The files of a folder that count as text where nothing else is said."""
+_TABLES = (".json", ".csv", ".tsv")
+"""Files of records: read as one running text, they would be another text than a model has seen."""
 _LICENCE_FILES = ("LICEN[CS]E*", "COPYING*", "NOTICE*")
 
 
@@ -161,8 +163,8 @@ class HubTable(Corpus):
 class TextFiles(Corpus):
     """A file, or the files of a folder in alphabetical order.
 
-    Text (.txt, .md, .rst, any other single file, or what `include` names), parquet with a column `text`, MediaWiki
-    dumps; text and dumps also as .gz or .bz2.
+    Text (.txt, .md, .rst, any other single file but tables and JSON, or what `include` names), JSON lines and parquet
+    with a column `text`, MediaWiki dumps; text and dumps also as .gz or .bz2.
     """
 
     def __init__(
@@ -170,6 +172,8 @@ class TextFiles(Corpus):
     ) -> None:
         self.name, self.setting, self.errors = name, setting, "replace" if lenient else "strict"
         self.place = located(name, setting)
+        if self.place.is_file() and self.place.name.lower().removesuffix(".gz").removesuffix(".bz2").endswith(_TABLES):
+            row_files(name, setting)  # refuses it
         patterns = tuple(include or TEXT_FILES)
         self.files = [self.place] if self.place.is_file() else _matching(self.place, patterns)
         if not self.files:
@@ -209,13 +213,25 @@ class TextFiles(Corpus):
 
 
 def _texts_of(file: Path, name: str) -> list[tuple[int, str]]:
-    """Return numbers and texts of the rows of a file of sequences; none where it is JSON of another kind."""
+    """Return numbers and texts of the rows of a file of sequences; none where it is JSON of another kind.
+
+    Raises:
+        DataError: rows of sequences that are no texts.
+    """
     try:
         rows = open_file(str(file), name)
-        said = [(rows.numbers[index], rows.read(index).get("text")) for index in range(len(rows))]
+        said = [(rows.at(index), rows.numbers[index], rows.read(index)) for index in range(len(rows))]
     except DataError:
         return []
-    return [(number, text) for number, text in said if isinstance(text, str)]
+    texts = [(number, text) for _, number, fields in said if isinstance(text := fields.get("text"), str)]
+    for where, _, fields in said:
+        if "text" not in fields and any(name in fields for name in ("tokens", "input_ids", "messages", "suffix")):
+            raise DataError(
+                f"{where}: the row is no text, and files in a folder are read as texts",
+                expected='rows {"text": "..."}',
+                fix=f"name the file itself, {file.name}, in place of its folder",
+            )
+    return texts
 
 
 def _opened(file: Path) -> IO[bytes]:

@@ -35,7 +35,8 @@ def row_files(place: str, setting: str) -> list[Path]:
         raise DataError(
             f"{setting} = {place!r} is a {kind}",
             expected=f"a file of sequences: {', '.join(nearest(path.suffix, _READERS))}",
-            fix="name a file of one of these; JSON is written as JSON lines: one object on a line, in a file *.jsonl",
+            fix="name a file of one of these; JSON is written as JSON lines: one object on a line, in a file *.jsonl; "
+            "a table as polars.read_csv(FILE).write_parquet(...)",
         )
     return [path]
 

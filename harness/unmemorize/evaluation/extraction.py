@@ -206,6 +206,6 @@ def _too_large() -> DataError:
     return DataError(
         "not even one window fits into the memory of the device beside the model",
         expected="memory for the model and for the logits of one window",
-        fix="use a smaller dtype or shorter windows (`unmemorize mitigate` and `unmemorize find`: --dtype bfloat16, "
-        "--prompt, --suffix), or --device cpu",
+        fix="use a smaller dtype, shorter windows (prompt=..., suffix=...) or device='cpu' (`unmemorize mitigate` and "
+        "`unmemorize find`: --dtype bfloat16, --prompt, --suffix, --device cpu)",
     )

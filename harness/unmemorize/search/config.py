@@ -13,11 +13,11 @@ from unmemorize.search.triviality import Trivial
 SEARCHED = (
     *TEXT_FILES,
     *("LICEN[CS]E*", "COPYING*", "NOTICE*", "README*", "AUTHORS*"),
-    *("*.html", "*.xml", "*.tex", "*.csv", "*.tsv", "*.json", "*.jsonl", "*.yaml", "*.yml", "*.toml"),
+    *("*.html", "*.xml", "*.tex", "*.yaml", "*.yml", "*.toml"),
     *("*.py", "*.pyi", "*.js", "*.ts", "*.css", "*.c", "*.h", "*.cc", "*.cpp", "*.hpp", "*.java", "*.go", "*.rs"),
     *("*.sh", "*.rb", "*.php", "*.sql", "*.r", "*.R"),
 )
-"""The files of a folder that are searched: prose, mark-up, data that is text, code."""
+"""The files of a folder that are searched: prose, mark-up, code. Tables and JSON are read only where `include` says so."""
 
 Tokens = Annotated[int, Field(ge=1)]
 

@@ -54,7 +54,8 @@ def measure(search: Search) -> Extent:
             f"the texts hold no window of {cut.length} tokens ({found.documents} documents, {found.tokens} tokens)",
             expected=f"a document of at least {cut.prompt} + {cut.suffix} tokens",
             fix="name more text (each line of a *.txt is a text of its own: longer ones go into a folder, each "
-            "in a file, or into a *.jsonl), or choose shorter windows with --prompt and --suffix",
+            "in a file, or into a *.jsonl), or choose shorter windows: prompt=..., "
+            "suffix=... (on the command line --prompt, --suffix)",
         )
     vocabulary = _embedded(model)
     if found.largest >= vocabulary:
@@ -142,7 +143,7 @@ def _check_length(cut: Cut, model: PreTrainedModel) -> None:
         raise DataError(
             f"windows of {cut.prompt} + {cut.suffix} tokens are longer than the model's context of {longest}",
             expected=f"a prompt and a suffix of at most {longest} tokens together",
-            fix=f"--prompt {max(1, longest // 2)} --suffix {max(1, longest // 2)}",
+            fix="prompt={0}, suffix={0} (on the command line --prompt {0} --suffix {0})".format(max(1, longest // 2)),
         )
 
 
