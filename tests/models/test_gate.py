@@ -146,6 +146,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
         lambda: _others("GPT2ForTokenClassification"), r"\(GPT2ForTokenClassification\) has no language-model head",
         "AutoModelForCausalLM",
     ),
+    "classifier": (
+        lambda: _others("GPT2ForSequenceClassification"),
+        r"\(GPT2ForSequenceClassification\) has no language-model head", "AutoModelForCausalLM",
+    ),
     "encoder": (lambda: causal("bert"), r"\(BertLMHeadModel\) reads in both directions", "AutoModelForCausalLM"),
     "masked": (lambda: _others("RobertaForMaskedLM"), r"\(RobertaForMaskedLM\) reads in both directions", "AutoModel"),
     "seq2seq": (_seq2seq, r"\(T5ForConditionalGeneration\) is an encoder and a decoder", "AutoModelForCausalLM"),
@@ -155,7 +159,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
 def _others(name: str) -> Any:
     import transformers
 
-    config = tiny_model("gpt2").config if name.startswith("GPT2") else AutoConfig.for_model("roberta", **SMALL)
+    kind = next(kind for kind in ("gpt2", "llama", "roberta") if name.lower().startswith(kind))
+    config: Any = AutoConfig.for_model(kind, **SMALL) if kind == "roberta" else _with(lambda _: None, kind).config
     return getattr(transformers, name)(config)
 
 
@@ -369,6 +374,26 @@ FOLDERS: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         "an encoder and a decoder", "name another model",
     ),
     "reads both ways": (lambda folder: save(causal("bert"), folder), "reads in both directions", "Llama"),
+    "fewer layers": (
+        lambda folder: _rewrite(folder, "config.json", n_layer=1),
+        "its files hold 11 weights for which .* has no place: transformer.h.1.attn.c_attn.w", "restore the config",
+    ),
+    "fewer layers of Llama": (
+        lambda folder: _rewrite(save(tiny_model("llama"), folder), "config.json", num_hidden_layers=1),
+        r"its files hold 9 weights for which .* has no place: model.layers.1.input_layernorm", "restore the config",
+    ),
+    "two heads": (
+        lambda folder: save(_others("GPT2DoubleHeadsModel"), folder), "hold 2 weights .*: multiple_choice_head",
+        "save_pretrained",
+    ),
+    "classifier": (
+        lambda folder: save(_others("GPT2ForSequenceClassification"), folder),
+        r"is a GPT2ForSequenceClassification: it has no language-model head .*\(score.weight\)", "was trained from",
+    ),
+    "classifier without ties": (
+        lambda folder: save(_others("LlamaForTokenClassification"), folder),
+        r"is a LlamaForTokenClassification: it has no language-model head .*\(score.bias\)", "was trained from",
+    ),
     "tokenizer of another": (
         _larger_tokenizer, "has 40 entries, and the model has embeddings for 29", "resize",
     ),
@@ -383,3 +408,15 @@ def test_a_folder_that_cannot_be_taken_says_why(
     with pytest.raises(DataError, match=said) as error:
         open_model(ModelSource(model=str(with_tokenizer)))
     assert fix in error.value.fix
+
+
+@pytest.mark.parametrize("architectures", [None, ["GPT2Model"], ["MyOwnModel"], ["GPT2ForSequenceClassification"]])
+def test_a_folder_is_taken_by_its_weights_and_not_by_the_class_that_it_names(architectures: Any, folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    model = tiny_model("gpt2")
+    save(model.transformer, folder)  # the base alone: its embedding is the head
+    masks = {"h.0.attn.bias": torch.ones(1, 1, 8, 8), "h.0.attn.masked_bias": torch.tensor(-1e4)}
+    save_file(load_file(folder / "model.safetensors") | masks, folder / "model.safetensors", {"format": "pt"})
+    _rewrite(folder, "config.json", architectures=architectures)
+    assert torch.equal(open_model(ModelSource(model=str(folder))).model(IDS).logits, model(IDS).logits)

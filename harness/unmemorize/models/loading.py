@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import filterfalse
 from typing import TYPE_CHECKING, Any, Protocol
 
-from unmemorize.errors import ConfigError, DataError
+from unmemorize.errors import ConfigError, DataError, listed
 from unmemorize.files.error_reasons import reason_of
 from unmemorize.models.origins import Origin
 
@@ -64,9 +66,22 @@ def load_weights(origin: Origin, settings: Settings, devices: Any, **more: Any) 
     except (OSError, ValueError, RuntimeError, ImportError, KeyError, SafetensorError, UnpicklingError) as error:
         raise _failure(origin, settings, error) from error
     model, info = loaded
-    _check_complete(origin, sorted(info["missing_keys"]))
+    missing, left = sorted(info["missing_keys"]), sorted(filterfalse(_MASKS.search, info["unexpected_keys"]))
+    if left:
+        _check_task(origin, model.config, left[0])
+    _check_complete(origin, missing)
     _check_fits(origin, sorted(info["mismatched_keys"]))
+    _check_all_taken(origin, left)
     return model
+
+
+_MASKS = re.compile(
+    r"(^|\.)((attn|attention)\.(bias|masked_bias|causal_mask)|inv_freq|(cos|sin)_cached|position_ids|_extra_state)$"
+)
+"""Names in files of what models saved once and compute now (masks, positions), beside what transformers skips."""
+
+_OTHER_TASKS = re.compile(r"For(\w+Classification|\w+Regression|QuestionAnswering|MultipleChoice|\w*Reward\w*)$")
+"""How classes of models are called that have another head than a language model's."""
 
 
 def _failure(origin: Origin, settings: Settings, error: Exception) -> DataError | ConfigError:
@@ -95,6 +110,21 @@ def _is_about_attention(message: str, wanted: str) -> bool:
     return wanted.lower() in message.lower() or "attention" in message.lower() or "attn" in message.lower()
 
 
+def _check_task(origin: Origin, config: Any, head: str) -> None:
+    """Refuse a classifier, whose own head would be lost: its config names its class, its files hold that head.
+
+    The class alone does not tell: it may be absent, of somebody's own, or left from before the model had another head.
+    """
+    task = next((name for name in getattr(config, "architectures", None) or () if _OTHER_TASKS.search(name)), None)
+    if task is not None:
+        raise DataError(
+            f"model = {origin.name!r} is a {task}: it has no language-model head of its own, and the head that it has "
+            f"would be lost ({head})",
+            expected="a causal language model, which gives logits over its vocabulary",
+            fix="name the causal language model that it was trained from",
+        )
+
+
 def _check_complete(origin: Origin, missing: list[str]) -> None:
     """Refuse a model of which a part would be random: transformers only warns of it."""
     if missing:
@@ -114,6 +144,18 @@ def _check_fits(origin: Origin, mismatched: list[tuple[str, Any, Any]]) -> None:
             f"config.json ({len(mismatched)} such weights)",
             expected="a config.json with the sizes (vocab_size, hidden_size, ...) of the weights beside it",
             fix="restore the config.json that the model was saved with, or download the model again",
+        )
+
+
+def _check_all_taken(origin: Origin, left: list[str]) -> None:
+    """Refuse a model of which a part would stay in its files: transformers only warns of it."""
+    if left:
+        raise DataError(
+            f"model = {origin.name!r}: its files hold {len(left)} weights for which the model that its config.json "
+            f"describes has no place: {listed(left)}",
+            expected="a config.json with the sizes (number of layers, ...) and the class of the weights beside it",
+            fix="restore the config.json that the model was saved with; or, if that part is to be left out, "
+            "AutoModelForCausalLM.from_pretrained(MODEL).save_pretrained(FOLDER), and name FOLDER",
         )
 
 
