@@ -63,6 +63,7 @@ def test_an_unknown_kind_is_refused_with_the_kinds(run_command: Command) -> None
     ("text", "sentence"),
     [
         ("One. Two.", "One."),
+        ("As Biderman et al. 2023. Two.", "As Biderman et al. 2023."),
         ("Only one", "Only one"),
         ("Broken\n    over lines. Two.", "Broken over lines."),
         ("First\n\nSecond.", "First"),

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from unmemorize.cli.board import command
-from unmemorize.errors import StoreError
+from unmemorize.errors import ConfigError, StoreError
 from unmemorize.leaderboard.formats import FORMATS
 from unmemorize.results.store import Store
 
@@ -165,6 +165,12 @@ def test_an_output_that_cannot_be_written_is_named(board, here, base):
     (here / "file").write_text("")
     with pytest.raises(StoreError, match=r"file/board\.md cannot be written"):
         board("one", "--output", "file/board.md")
+
+
+def test_an_ending_that_no_form_has_is_named(board, base):
+    store("one", base)
+    with pytest.raises(ConfigError, match=r"b\.foo: no form of a board has the ending '\.foo'"):
+        board("one", "--output", "b.foo")
 
 
 def test_an_empty_file_of_records_is_an_error_in_three_parts(board, here):

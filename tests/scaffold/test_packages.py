@@ -61,6 +61,7 @@ def test_it_is_clean_and_complete(plan: PackagePlan, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "better"),
     [
+        ("base", "my_method"),
         ("MyMethod", "my_method"),
         ("my-method", "my_method"),
         ("2fast", "fast"),

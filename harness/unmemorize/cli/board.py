@@ -77,7 +77,7 @@ def _named(source: str) -> list[Path]:
     raise StoreError(
         f"neither ./{source} nor ./{RESULTS / source} holds results",
         expected=f"a folder with records.jsonl, or the name of a suite that was run here: {listed}",
-        fix=f"unmemorize board {nearest(source, known)[0]}" if known else f"unmemorize run {source}",
+        fix=f"unmemorize board {nearest(source, known)[0]}" if known else "unmemorize run quick",
     )
 
 
@@ -98,8 +98,23 @@ def _read(folder: Path) -> pl.DataFrame:
 
 
 def _by_ending(output: Path | None) -> str:
-    endings = {".md": "markdown", ".csv": "csv", ".parquet": "parquet", ".tex": "latex", ".html": "html"}
-    return endings.get(output.suffix.lower(), "terminal") if output else "terminal"
+    from unmemorize.errors import ConfigError, nearest
+
+    if output is None:
+        return "terminal"
+    ending = output.suffix.lower()
+    if ending not in _ENDINGS:
+        raise ConfigError(
+            f"{output}: no form of a board has the ending {ending!r}",
+            expected=f"one of {', '.join(nearest(ending, _ENDINGS))}",
+            fix=f"--output {output.stem}.html, or say which form with --format",
+        )
+    return _ENDINGS[ending]
+
+
+_ENDINGS = {
+    ".md": "markdown", ".csv": "csv", ".parquet": "parquet", ".tex": "latex", ".html": "html", ".txt": "terminal",
+}  # fmt: skip
 
 
 def _write(board: Board, kind: str, output: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,7 @@ def _summary(kind: str, value: Any) -> str:
 def first_sentence(text: str) -> str:
     """Return the first sentence of a docstring, on one line."""
     joined = " ".join(text.partition("\n\n")[0].split())
-    sentence, stop, _ = joined.partition(". ")
-    return sentence + "." if stop else joined
+    return re.split(r"(?<=\.)(?<!\bal\.) (?=[A-Z])", joined)[0]
 
 
 def _print(plural: str, rows: list[dict[str, Any]]) -> None:

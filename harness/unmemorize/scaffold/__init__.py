@@ -98,13 +98,18 @@ def write_package(plan: PackagePlan, folder: Path) -> list[Path]:
     return written
 
 
+_BASE = "base"
+
+
 def _check_name(plan: PackagePlan) -> None:
-    if re.fullmatch(r"[a-z][a-z0-9_]*", plan.name) and not keyword.iskeyword(plan.name):
+    taken = keyword.iskeyword(plan.name) or (plan.kind == "method" and plan.name == _BASE)
+    if re.fullmatch(r"[a-z][a-z0-9_]*", plan.name) and not taken:
         return
     better = re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plan.name).lower()).strip("_0123456789")
     raise ConfigError(
         f"{plan.name!r} cannot be the name of a {plan.kind}",
-        expected="snake_case: small letters, digits and underscores, a letter first",
+        expected="snake_case: small letters, digits, underscores, a letter first; no word of Python, and for a method "
+        f"not {_BASE!r}, the row of the unmitigated model",
         fix=f"unmemorize new {plan.kind} {better if better and better != plan.name else 'my_' + plan.kind}",
     )
 
