@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from unmemorize.cli.options import SuiteChoice, names, suite_options
+from unmemorize.cli.options import SuiteChoice, names, reading_options, suite_options
 from unmemorize.cli.screen import duration
 from unmemorize.suite.model import RunSettings, Suite
 
@@ -89,3 +89,15 @@ def test_the_results_folder_is_named_after_the_suite() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("option", "least"), [("--text-length", 2), ("--text-rows", 1), ("--prompt", 1)])
+def test_a_number_of_the_reading_starts_where_its_setting_does(option: str, least: int) -> None:
+    @click.command()
+    @reading_options
+    def command(reading: dict[str, Any]) -> None:
+        click.echo(str(reading))
+
+    below, at = (CliRunner().invoke(command, [option, str(number)]) for number in (least - 1, least))
+    assert f"{least - 1} is not in the range x>={least}" in below.output
+    assert at.output == f"{{'{option[2:].replace('-', '_')}': {least}}}\n"

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import click
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from unmemorize.registry import Registry
     from unmemorize.suite import Suite
 
@@ -154,19 +156,21 @@ def reading_options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(reading={name: value for name, value in said.items() if value is not None}, **arguments)
 
     for name, field in reversed(SequenceSettings.model_fields.items()):
-        wrapped = _option(name, field.annotation, field.default, field.description or "")(wrapped)
+        wrapped = _option(name, field)(wrapped)
     return wrapped
 
 
-def _option(name: str, annotation: Any, default: Any, description: str) -> Callable[[Any], Any]:
-    """Return the option of a setting: a switch, a choice of words, or a number from 1 on."""
+def _option(name: str, field: FieldInfo) -> Callable[[Any], Any]:
+    """Return the option of a setting: a switch, a choice of words, or a number from the least one that it may be."""
+    annotation, default, description = field.annotation, field.default, field.description or ""
     flag, about = f"--{name.replace('_', '-')}", f"{description} [default: {default}]"
     if annotation is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=description)
     choices = get_args(annotation) if get_origin(annotation) is Literal else ()
     if choices:
         return click.option(flag, type=click.Choice(choices), help=about)
-    return click.option(flag, type=click.IntRange(min=1), help=description if default is None else about)
+    (bound,) = field.metadata or get_args(get_args(annotation)[0])[1].metadata  # of `int`, or of `int | None`
+    return click.option(flag, type=click.IntRange(min=bound.ge), help=description if default is None else about)
 
 
 def shared_options(
