@@ -214,23 +214,37 @@ class DivergedError(UnmemorizeError):
 
 
 class NotFiniteError(UnmemorizeError):
-    """Logits that are NaN or infinite, on which nothing can be measured."""
+    """Logits or weights that are NaN or infinite before anything is done to a model."""
 
     def __init__(self, where: str, dtype: str, broken: Sequence[str]) -> None:
         weights = f": its own weights hold NaN or infinity in {listed(broken)}" if broken else ""
         half = dtype == "float16"
-        fix = "save or download the model again, or name another: it is broken as it is"
-        if half or not (broken or dtype == "float32"):
-            fix = (
-                "dtype = 'float32' (or 'bfloat16') in a suite, `unmemorize mitigate` and `unmemorize find` with "
-                "--dtype float32, in Python model.float()"
-            )
+        fix = _WIDER if half or not (broken or dtype == "float32") else _BROKEN
         super().__init__(
             f"the model's logits are not finite ({where}, {dtype}){weights}",
             expected="finite logits before anything is done to a model"
             + (": float16 ends at 65504, and this model goes beyond" if half else ""),
             fix=fix,
         )
+
+    @classmethod
+    def of_weights(cls, dtype: str, broken: Sequence[str]) -> NotFiniteError:
+        """Build the error for a model that comes with NaN or infinity in the weights of these names."""
+        error = cls.__new__(cls)
+        UnmemorizeError.__init__(
+            error,
+            f"the model's own weights hold NaN or infinity in {listed(broken)} ({dtype})",
+            expected="finite weights before anything is done to a model",
+            fix=f"{_WIDER}; or {_BROKEN}" if dtype == "float16" else _BROKEN,
+        )
+        return error
+
+
+_WIDER = (
+    "dtype = 'float32' (or 'bfloat16') in a suite, `unmemorize mitigate` and `unmemorize find` with --dtype float32, "
+    "in Python model.float()"
+)
+_BROKEN = "save or download the model again, or name another: it is broken as it is"
 
 
 class ReportError(PluginError):

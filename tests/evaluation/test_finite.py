@@ -74,9 +74,24 @@ def _decode(model: Any) -> Any:
 def test_a_model_that_is_not_finite_is_an_error_before_any_method_acts(
     make: Any, dtype: torch.dtype, said: str, fix: str, measure: Callable[[Any], Any]
 ) -> None:
-    with pytest.raises(NotFiniteError, match=rf"the model's logits are not finite \(.*{said}") as error:
+    with pytest.raises(NotFiniteError, match=rf"the model's (logits are not finite|own weights) .*{said}") as error:
         measure(make(dtype))
     assert fix in error.value.fix
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_no_row_touches_is_the_models_own_and_not_the_methods(value: float, registry: Registry) -> None:
+    model = tiny_model("llama")
+    model.model.embed_tokens.weight.data[28] = value
+    with pytest.raises(NotFiniteError, match=r"own weights hold NaN or infinity in model.embed_tokens.weight") as error:
+        unmemorize.mitigate(model, method="random_weights", forget=ROWS, prompt=4, ratio=0.1, registry=registry)
+    assert "download the model again" in error.value.fix
+
+
+def test_a_mask_of_infinities_that_a_model_comes_with_is_not_the_methods(registry: Registry) -> None:
+    model = tiny_model("llama")
+    model.register_buffer("mask", torch.full((2,), -float("inf")))
+    assert unmemorize.mitigate(model, method="random_weights", forget=ROWS, prompt=4, ratio=0.1, registry=registry)
 
 
 @pytest.mark.parametrize("measure", [_mitigate, _find])

@@ -1,4 +1,4 @@
-"""Logits that are not finite are an error: read like numbers, they would say that nothing is memorized."""
+"""Logits and weights that are not finite are an error: read like numbers, they would say that nothing is memorized."""
 
 from __future__ import annotations
 
@@ -22,5 +22,22 @@ def check_finite(largest: Tensor, model: Any, where: str) -> None:
         NotFiniteError: some are not finite; it says why, as far as the weights show it.
     """
     if not bool(largest.isfinite().all()):
-        broken = [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]
-        raise NotFiniteError(where, str(model.dtype).removeprefix("torch."), broken)
+        raise NotFiniteError(where, _dtype(model), _broken(model))
+
+
+def check_weights(model: Any) -> None:
+    """Refuse a model that comes with weights that are not finite, also where no row that is measured meets them.
+
+    Raises:
+        NotFiniteError: there are some.
+    """
+    if broken := _broken(model):
+        raise NotFiniteError.of_weights(_dtype(model), broken)
+
+
+def _broken(model: Any) -> list[str]:
+    return [name for name, weight in model.named_parameters() if not bool(weight.isfinite().all())]
+
+
+def _dtype(model: Any) -> str:
+    return str(model.dtype).removeprefix("torch.")

@@ -27,6 +27,7 @@ from unmemorize.errors import (
 )
 from unmemorize.evaluation import evaluate
 from unmemorize.evaluation.evaluate import Measured, ValueKey
+from unmemorize.evaluation.finite import check_weights
 from unmemorize.execution.architecture import flag_structure
 from unmemorize.execution.environment import synchronize
 from unmemorize.execution.estimate import advice_for, needed
@@ -70,12 +71,16 @@ class LoadedTestbed:
         testbed: the testbed; methods act on its model.
         metrics: what is measured before and after.
         headline: the metrics of a method's curve, by the set on which their value counts (`forget`, `holdout`).
+
+    Raises:
+        NotFiniteError: the model comes with weights that are NaN or infinite.
     """
 
     def __init__(
         self, testbed: Testbed, metrics: Sequence[Metric] = (), headline: Mapping[str, Metric] | None = None
     ) -> None:
         self.testbed, self.metrics, self.headline = testbed, metrics, headline or {}
+        check_weights(testbed.model)
         self.reference, self.data = Reference(testbed.model), DataReference(testbed)
         self.shared_work: dict[Any, tuple[Any, float]] = {}
         self._warm = False
@@ -242,7 +247,7 @@ def _checked(reference: Reference, method: Method, view: Testbed, report: Method
         raise LeftBehindError(method.name, left)
     broken = [
         name for name, value in view.model.state_dict().items()
-        if value.is_floating_point() and not torch.isfinite(value).all()
+        if not torch.isfinite(value).all() and torch.isfinite(reference.original(name)).all()  # masks may hold -inf
     ]  # fmt: skip
     if broken:
         raise DivergedError.left(method.name, broken)
