@@ -94,12 +94,29 @@ def test_a_prompt_that_leaves_no_suffix_is_refused(registry: Registry) -> None:
         unmemorize.mitigate(tiny_model("gpt2"), method="durable", forget=[[3, 4, 5]], prompt=9, registry=registry)
 
 
-def test_a_method_that_does_not_apply_says_why(registry: Registry) -> None:
-    forget = [[3, 4, 5, 6]]
-    with pytest.raises(ConfigError, match="needs the retain set, and this testbed has none"):
-        unmemorize.mitigate(tiny_model("gpt2"), method="balanced_subnet", forget=forget, registry=registry)
-    with pytest.raises(ConfigError, match="acts during training"):
-        unmemorize.mitigate(tiny_model("gpt2"), method="loss_truncation", forget=forget, registry=registry)
+@pytest.mark.parametrize(
+    ("method", "reason", "expected", "fixes"),
+    [
+        ("balanced_subnet", "needs the retain set", "a retain set", ["retain=... to mitigate", "--retain FILE"]),
+        ("extra", "needs the extra set", "a retain set, which is also its `extra`", ["retain=... to", "--retain FILE"]),
+        ("clean", "needs the clean set", "a clean counterpart of each row", ["`clean_text` or `clean_tokens`"]),
+        ("both", "needs the clean set", "of each row of forget and a retain set", ["`clean_text`", "--retain FILE"]),
+        ("loss_truncation", "acts during training", "a trained model", ["unmemorize run quick --methods loss_trunc"]),
+        ("spectral_norm", "acts during training", "a trained model", ["unmemorize run quick --methods spectral_norm"]),
+    ],
+)
+def test_a_method_that_does_not_apply_says_why_and_what_to_give(
+    method: str, reason: str, expected: str, fixes: list[str], registry: Registry
+) -> None:
+    with pytest.raises(ConfigError, match=f"method '{method}' cannot act here: it {reason}") as error:
+        unmemorize.mitigate(tiny_model("gpt2"), method=method, forget=[[3, 4, 5, 6]], registry=registry)
+    assert expected in error.value.expected
+    assert all(fix in error.value.fix for fix in fixes)
+
+
+def test_clean_counterparts_in_the_rows_are_what_clean_asks_for(registry: Registry) -> None:
+    rows = [{"tokens": [3, 4, 5, 6], "clean_tokens": [3, 4, 7, 8]}]
+    assert unmemorize.mitigate(tiny_model("gpt2"), method="clean", forget=rows, registry=registry, epochs=1).edited
 
 
 def test_wrong_settings_and_names_are_three_part_errors(registry: Registry) -> None:
@@ -133,8 +150,15 @@ def test_an_architecture_without_a_layout_is_named(registry: Registry) -> None:
 
     config = AutoConfig.for_model("mamba", vocab_size=29, hidden_size=16, num_hidden_layers=1, state_size=4)
     model = AutoModelForCausalLM.from_config(config)
-    with pytest.raises(ConfigError, match=r"no layout is registered for model type 'mamba'.* act on this model, with"):
+    with pytest.raises(
+        ConfigError, match=r"no layout is registered for model type 'mamba'.* act on this model, with"
+    ) as error:
         unmemorize.mitigate(model, method="durable", forget=[[3, 4, 5, 6]], registry=registry)
+    assert "acts on this model, with its data: both (clean, extra), clean (clean), extra (extra" in error.value.expected
+    assert error.value.fix == "method='both' in mitigate(...), --method both on its command line"
+    with pytest.raises(ConfigError, match="acts on this model, with its data: both") as error:
+        unmemorize.mitigate(model, method="random_neurons", forget=[[3, 4, 5, 6]], registry=registry)
+    assert error.value.what.startswith("method 'random_neurons' cannot act here: no layout is registered")
 
 
 @pytest.mark.parametrize("switch", ["checkpointing", "offload"])

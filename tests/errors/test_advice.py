@@ -21,6 +21,7 @@ WORKING = ("run", "export", "find", "mitigate")
 SAID_BY: dict[str, tuple[str, ...]] = {
     "errors.py NoOpError": ("run", "mitigate", "check"),
     "errors.py DeadlineExceeded": ("run", "mitigate"),
+    "api/inapplicable.py": ("mitigate",),
     "execution/export.py": ("export",),
     "leaderboard/": ("board",),
     "models/devices.py": (*WORKING, "plan"),

@@ -116,7 +116,9 @@ def test_advice_names_the_switches_that_are_still_off(testbed: Testbed) -> None:
     on_gpu = Need(device=100.0, cpu=0.0, free_device=1, free_cpu=1, on_cpu=False)
     cost = Cost(device_bytes=10, offloadable_bytes=10, advice="set fewer steps")
     assert advice_for(cost, on_gpu, Context()) == (
-        "set fewer steps; or set run.checkpointing=true; or set run.offload=true"
+        "set fewer steps; "
+        "or set run.checkpointing=true in a suite, checkpointing=True in mitigate(...), --checkpointing on its command "
+        "line; or set run.offload=true in a suite, offload=True in mitigate(...), --offload on its command line"
     )
     assert advice_for(cost, on_gpu, Context(checkpointing=True, offload=True)) == "set fewer steps"
 

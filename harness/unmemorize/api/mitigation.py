@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unmemorize.api.data_notes import data_notes
+from unmemorize.api.inapplicable import cannot_act
 from unmemorize.api.runs import load_registry
-from unmemorize.errors import ConfigError, DataError
+from unmemorize.errors import DataError
 from unmemorize.files.places import cache_folder
 from unmemorize.models.caller import plain_torch
 
@@ -205,11 +206,7 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
             before = session.measure(context)
             outcome = act(session, acting, context)
     except Skipped as skipped:
-        raise ConfigError(
-            f"method {method!r} cannot act here: {skipped}",
-            expected=f"what it needs: {', '.join(sorted(acting.needs))}",
-            fix="pass it to mitigate(...), or choose another method (`unmemorize list methods`)",
-        ) from None
+        raise cannot_act(acting, str(skipped), testbed, registry) from None
     model.generation_config = opened.generation_config
     made = _mitigation(session, acting, before, outcome)
     return dataclasses.replace(made, seed=seed, origin=registry.origin("method", method).model_dump())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -49,19 +48,21 @@ def fill_mlps(testbed: Testbed, registry: Registry) -> None:
     """Tell a testbed where its model's MLPs are or, where nobody knows, which methods act without them."""
     testbed.mlps, testbed.mlps_note = find_mlps(testbed.model, registry)
     if not testbed.mlps:
-        acting = ", ".join(_acting(testbed, registry)) or "none"
-        testbed.mlps_note += f". Methods that act on this model, with the data that they need: {acting}"
+        named = ", ".join(f"{name} ({needs})" for name, needs in acting(testbed, registry).items()) or "none"
+        testbed.mlps_note += f". Methods that act on this model, with the data that they need: {named}"
 
 
-def _acting(testbed: Testbed, registry: Registry) -> Iterator[str]:
-    """Yield every method, with its needs, that acts without knowing the MLPs, given its data."""
+def acting(testbed: Testbed, registry: Registry) -> dict[str, str]:
+    """Return every method that acts on the model of a testbed, given its data, and in words which data it needs."""
     sets = dict.fromkeys(("retain", "clean", "extra"), testbed.forget)
-    given = dataclasses.replace(testbed, mlps=(), **sets)  # type: ignore[arg-type]
+    given = dataclasses.replace(testbed, **sets)  # type: ignore[arg-type]
+    found: dict[str, str] = {}
     for name in registry.names("method"):
         method = registry.method(name)
         with suppress(Exception):  # what a plugin's own code raises is shown where it is asked for
             if method().supports(given) is None:
-                yield f"{name} ({', '.join(sorted(method.needs)) or 'no data'})"
+                found[name] = ", ".join(sorted(method.needs)) or "no data"
+    return found
 
 
 def flag_structure(method: Method, testbed: Testbed, context: Context) -> None:

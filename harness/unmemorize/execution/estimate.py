@@ -125,10 +125,14 @@ def advice_for(cost: Cost, need: Need, context: Context) -> str:
     """Return what would make a method fit: its own advice, and the switches of a run that are still off."""
     objectives = [cost.advice] if cost.advice else []
     if not context.checkpointing and need.device > 2 * (cost.device_bytes + cost.offloadable_bytes):
-        objectives.append("set run.checkpointing=true")
+        objectives.append(_switch("checkpointing"))
     if not context.offload and cost.offloadable_bytes and not need.on_cpu:
-        objectives.append("set run.offload=true")
+        objectives.append(_switch("offload"))
     return "; or ".join(objectives)
+
+
+def _switch(name: str) -> str:
+    return f"set run.{name}=true in a suite, {name}=True in mitigate(...), --{name} on its command line"
 
 
 def _seconds(cost: Cost, rates: Rates) -> float:
