@@ -325,6 +325,16 @@ def test_an_adapter_of_another_model_is_refused(adapter: Path, tmp_path: Path) -
         open_model(ModelSource(model=str(adapter)))
 
 
+def test_an_adapter_folder_without_weights_names_the_file_before_its_base_is_loaded(adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").unlink()
+    _rewrite(adapter, "adapter_config.json", base_model_name_or_path="/not/here")
+    with pytest.raises(DataError, match=r"adapter without weights: it has .* and no adapter_model.safetensors"):
+        open_model(ModelSource(model=str(adapter)))
+    torch.save({}, adapter / "adapter_model.bin")  # the older name
+    with pytest.raises(DataError, match="its base cannot be had"):
+        open_model(ModelSource(model=str(adapter)))
+
+
 def test_peft_is_an_extra(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapters.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"is a PEFT adapter .* and peft is not installed") as error:

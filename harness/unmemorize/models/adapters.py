@@ -106,17 +106,27 @@ def adapter_at(origin: Origin) -> Adapter | None:
 _MERGE = "PeftModel.from_pretrained(BASE, ADAPTER).merge_and_unload().save_pretrained(FOLDER), and name FOLDER"
 
 
-def check_installed(adapter: Adapter) -> None:
-    """Refuse an adapter where peft is not installed.
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+
+
+def check_usable(adapter: Adapter) -> None:
+    """Refuse, before its base is loaded, an adapter where peft is not installed or that has no weights.
 
     Raises:
-        DataError: it is not.
+        DataError: it is so.
     """
     if importlib.util.find_spec("peft") is None:
         raise DataError(
             f"model = {adapter.origin.name!r} is a PEFT adapter (of {adapter.base!r}), and peft is not installed",
             expected="the extra peft of unmemorize, which merges it into its base",
             fix="pip install peft",
+        )
+    if not any(adapter.origin.file(name) for name in _WEIGHTS):
+        raise DataError(
+            f"model = {adapter.origin.name!r} is a PEFT adapter without weights: it has {ADAPTER_CONFIG} and no "
+            f"{_WEIGHTS[0]}",
+            expected=f"the files that save_pretrained of peft writes: {ADAPTER_CONFIG} and {' or '.join(_WEIGHTS)}",
+            fix=f"save or download the adapter again, or name its base: {adapter.base!r}",
         )
 
 

@@ -15,7 +15,7 @@ from unmemorize.contracts.config import StrictConfig
 from unmemorize.data.tokenization import Bounds, Tokenization, bounds_of
 from unmemorize.errors import DataError
 from unmemorize.files.digests import remembered_digest
-from unmemorize.models.adapters import Adapter, adapter_at, check_installed, merged_onto, no_base
+from unmemorize.models.adapters import Adapter, adapter_at, check_usable, merged_onto, no_base
 from unmemorize.models.devices import checked_device, checked_map
 from unmemorize.models.gate import Files, admitted, check_files, check_pulled, check_vocabulary
 from unmemorize.models.gguf import unpacked
@@ -112,7 +112,7 @@ def open_model(source: ModelSource, *, device: str = "cpu", cache: Path | None =
 
 def _with_adapter(adapter: Adapter, source: ModelSource, device: str, cache: Path | None) -> OpenedModel:
     """Return the base that an adapter names, the adapter merged into it; the adapter's tokenizer, where it has one."""
-    check_installed(adapter)
+    check_usable(adapter)
     base = source.model_copy(update={"model": adapter.base, "revision": adapter.revision})
     try:
         opened = open_model(base, device=device, cache=cache)
