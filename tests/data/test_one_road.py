@@ -23,9 +23,10 @@ from unmemorize import ConfigError, Context, DataError, Findings, Sequences
 from unmemorize.data.reader import KINDS, open_rows
 from unmemorize.data.row import notes_of
 from unmemorize.data.rows import token_rows
-from unmemorize.data.sequences import choose_lengths, read_rows
+from unmemorize.data.sequences import as_sequences, choose_lengths, read_rows
 from unmemorize.data.settings import SequenceSettings
 from unmemorize.data.tokenization import Tokenization, bounds_of
+from unmemorize.evaluation.probe import build_probe
 from unmemorize.execution.export import rows as exported
 from unmemorize.execution.runtime import load_testbed
 from unmemorize.registry.manager import Registry
@@ -334,6 +335,7 @@ def test_a_conversation_is_what_the_chat_template_writes() -> None:
     assert [(row.tokens, row.prompt, row.suffix) for row in rows] == [
         ([20, 3, 4, 21, 5, 6, 7], 4, 3), ([20, 3, 4], None, None),
     ]  # fmt: skip
+    assert notes_of(rows) == ["1 of 2 rows (forget, row 1): messages end without an answer of the assistant"]
     tokenizer.chat_template = None
     with pytest.raises(DataError, match="row 0: messages cannot be written by the tokenizer's chat template"):
         token_rows(open_rows([{"messages": [asked]}], "forget"), Tokenization(tokenizer))
@@ -355,6 +357,10 @@ def test_where_prompt_and_suffix_do_not_join_it_is_said() -> None:
     [
         ([[3] * 310] * 2, (32, 32), ""),
         ([[3] * 20, [3] * 90], (10, 10), "the shortest row (forget, row 0) has 20"),
+        ([[3] * 5, [3] * 40], (2, 3), "2 + 3 tokens, because the shortest row (forget, row 0) has 5: set short_rows"),
+        ([[3], [3] * 40], (1, 1), ""),  # refused later: too short
+        ([{"tokens": [3] * 60, "prompt": 59}, {"tokens": [3] * 90, "prompt": 59}], (59, 1), "suffixes of 1 tokens"),
+        ([{"prompt": [3] * 24, "suffix": [5] * 20}, {"prompt": [3] * 2, "suffix": [5] * 43}], (2, 43), "have 2 to 24"),
         ([{"prompt": [3] * 4, "suffix": [5] * 278}], (4, 278), "the longest suffix has 278 tokens"),
         ([{"tokens": [3] * 310, "prompt": 4}], (4, 32), ""),
         ([{"tokens": [3] * 60, "prompt": 4, "suffix": 7}] * 2, (4, 7), ""),
@@ -367,6 +373,43 @@ def test_no_window_that_nothing_can_pass_is_chosen_silently(rows: Any, window: A
     assert any(said in note for note in read.notes) if said else not read.notes
 
 
+@pytest.mark.parametrize("size", [1, 3, 20, 30])
+def test_where_short_rows_are_dropped_they_do_not_choose_the_window(size: int, registry: Registry) -> None:
+    rows = [[3 + number, *range(3, 28), *range(3, 28), *range(3, 13)] for number in range(3)]
+    given = mitigated(data_of(begins=False), registry, [*rows, [*range(3, 28), *range(3, 8)][:size]], short_rows="drop")
+    assert given.data["window"] == {"prompt": 32, "suffix": 29}
+    assert given.data["rows"] == {"forget": 3}
+    assert given.data["dropped"]["forget"]["shorter than prompt + suffix"] == 1
+    assert given.data["notes"] == []
+
+
+def test_rows_keep_their_own_prompts_and_suffixes(registry: Registry) -> None:
+    rows = [{"prompt": [3 + n] * 24, "suffix": [5] * 20} for n in range(3)] + [{"prompt": [3] * 2, "suffix": [5] * 43}]
+    read = read_rows(rows, "forget", Tokenization())
+    probe = build_probe(as_sequences(read, choose_lengths(read)), choose_lengths(read).window)
+    assert probe.rows.suffix_starts.tolist() == [24, 24, 24, 2]
+    assert (probe.rows.lengths - probe.rows.suffix_starts).tolist() == [20, 20, 20, 43]
+
+
+def test_ids_beside_the_text_that_they_are_a_part_of_are_read() -> None:
+    tokenization = Tokenization(tokenizer_of(begins=True))
+    ids = [3, 4, 5, 6]
+    rows = [
+        {"tokens": [FIRST, *ids], "text": "w3 w4 w5 w6"},
+        {"tokens": ids[:2], "text": "w3 w4 w5 w6"},
+        {"tokens": [*ids, LAST], "text": "w3 w4 w5 w6"},
+        {"tokens": [*ids, LAST], "text": tokenization.tokenizer.decode([*ids, LAST])},
+    ]
+    read = token_rows(open_rows(rows, "forget"), tokenization)
+    assert [row.tokens for row in read] == [row["tokens"] for row in rows]
+
+
+def test_texts_of_one_token_are_said_to_be_too_short(registry: Registry) -> None:
+    data = data_of(begins=False)
+    with pytest.raises(DataError, match=r"retain: no row is left \(2 of one token, which predicts nothing\)"):
+        mitigated(data, registry, data.ids, retain=["w3", "w4"])
+
+
 @pytest.mark.parametrize(
     ("source", "what", "told"),
     [
@@ -375,6 +418,11 @@ def test_no_window_that_nothing_can_pass_is_chosen_silently(rows: Any, window: A
         (b"w3 w4", "forget is a bytes", KINDS[0]),
         (len, "forget is a builtin_function_or_method", KINDS[4]),
         ([3, 4, 5], "forget is a list of numbers: 3", "a list of rows"),
+        (["w3", None], "forget, row 1: the row is missing", "a text"),
+        ([float("nan"), "w3"], "forget, row 0: the row is missing", "a text"),
+        ([{"messages": [{"role": "user", "content": "\ud83d"}]}], "row 0: messages holds half of", "UTF-8"),
+        ([{"tokens": [3, 4], "text": "w5 w6"}], "row 0: the row says both tokens and text, and they differ", "ids of"),
+        ([torch.tensor([[3, 4]])], "forget, row 0: tokens[0] is [3, 4]", "token ids"),
         (["w3", [3, 4]], "forget, row 1: the row is token ids, and those before it are text", "texts only"),
         ([[3.0, 4.9]], "forget, row 0: tokens[0] is 3.0", "token ids"),
         (np.zeros((2, 3)), "forget holds an array of float64", "an (N, T) array"),

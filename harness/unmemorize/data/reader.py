@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from unmemorize.data.row_files import HUB, open_file
-from unmemorize.data.row_source import FIELDS, RowSource, array_rows, as_fields, listed
+from unmemorize.data.row_source import FIELDS, RowSource, array_rows, as_fields, is_missing, listed
 from unmemorize.errors import DataError, nearest
 
 _WORDS = 4
@@ -136,7 +135,7 @@ def _columns(source: Mapping[str, Any], setting: str) -> RowSource:
 
     def read(index: int) -> Mapping[str, Any]:
         row = {name: listed(values[index]) for name, values in wanted.items()}
-        return {name: value for name, value in row.items() if not _is_missing(value)}
+        return {name: value for name, value in row.items() if not is_missing(value)}
 
     return RowSource(setting, range(len(column)), read, kind=kind, rectangular=rectangular)
 
@@ -145,11 +144,6 @@ def _is_flat(columns: Mapping[str, Any]) -> bool:
     """Say whether these columns are one row: a tokenizer returns it so for one text."""
     ids = columns.get("input_ids", columns.get("tokens"))
     return isinstance(ids, list) and bool(ids) and all(type(one) is int for one in ids)
-
-
-def _is_missing(value: object) -> bool:
-    """Say whether a table has nothing here: None, NaN, or the NA of pandas."""
-    return math.isnan(value) if isinstance(value, float) else type(value).__name__ in ("NoneType", "NAType")
 
 
 def _table(source: Any, setting: str) -> RowSource:
@@ -194,7 +188,7 @@ def _iterable(source: Iterable[Any], setting: str, kind: str = "") -> RowSource:
     values = list(source)
     if isinstance(source, (set, frozenset)):
         values.sort(key=lambda value: (isinstance(value, str), value))
-    if any(isinstance(value, (int, float)) for value in values[:1]):
+    if any(isinstance(value, (int, float)) and not is_missing(value) for value in values[:1]):
         raise DataError(
             f"{setting} is {kind} of numbers: {values[0]!r}, ...",
             expected="a list of rows, each a list of token ids, a text or a dict",

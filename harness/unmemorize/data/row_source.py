@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -73,6 +74,11 @@ def as_fields(value: Any) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return {name: listed(field) for name, field in value.items()}
     return Bare(text=value) if isinstance(value, str) else Bare(tokens=listed(value))
+
+
+def is_missing(value: object) -> bool:
+    """Say whether a table or list has nothing here: None, NaN, or the NA of pandas."""
+    return math.isnan(value) if isinstance(value, float) else type(value).__name__ in ("NoneType", "NAType")
 
 
 def listed(value: Any) -> Any:

@@ -9,12 +9,21 @@ from typing import Any, NamedTuple
 
 from unmemorize.data.padding import unmasked, without_padding
 from unmemorize.data.row import Row, abridged
-from unmemorize.data.row_source import Bare, RowSource
-from unmemorize.data.tokenization import Tokenization
+from unmemorize.data.row_source import Bare, RowSource, is_missing
+from unmemorize.data.tokenization import Tokenization, check_encodable
 from unmemorize.errors import DataError
 
 MARKS = ("trivial", "overlaps", "duplicate")
 """What `find` says about a window that counts for less."""
+
+
+_IGNORED = -100
+_LABELS = ", the padding of labels"
+_CORRECTED: dict[type, str] = {
+    list: "write one row as one list of ids: of a tensor of shape (1, T), tensor[0]",
+    dict: "write one row as one list of ids",
+}
+"""What to do where an id is something else."""
 
 
 class _Part(NamedTuple):
@@ -37,6 +46,8 @@ def token_rows(source: RowSource, tokenization: Tokenization) -> list[Row]:
     for index in range(len(source)):
         fields, where = source.read(index), source.at(index)
         if isinstance(fields, Bare):
+            if is_missing(fields.get("tokens", "")):
+                raise _missing(where)
             part = next(iter(fields))
             if part != (bare or part):
                 raise _mixed(part, where)
@@ -65,9 +76,10 @@ def text_of(fields: Mapping[str, Any], where: str) -> str | None:
     if "tokens" in said or "messages" in said:
         return None
     if "text" not in said and isinstance(said.get("prompt"), str) and isinstance(said.get("suffix"), str):
-        return str(said["prompt"] + said["suffix"])
-    if isinstance(said.get("text"), str):
-        return str(said["text"])
+        said["text"] = said["prompt"] + said["suffix"]
+    if isinstance(text := said.get("text"), str):
+        check_encodable(text, "text", where)
+        return text
     if "suffix" in said:
         return None
     raise _nothing_said(said, where)
@@ -85,6 +97,7 @@ def _check_counterparts(rows: Sequence[Row]) -> None:
 
 def _row(fields: Mapping[str, Any], tokenization: Tokenization, where: str) -> Row:
     said = _renamed(fields, where)
+    _check_said_once(said, where)
     tokens, prompt, leading, suffix, note = _sequence(said, tokenization, where)
     if prompt is not None and not 0 < prompt < len(tokens):
         raise DataError(
@@ -93,8 +106,9 @@ def _row(fields: Mapping[str, Any], tokenization: Tokenization, where: str) -> R
             fix="correct the row's prompt, or remove the field",
         )
     return Row(
-        tokens, prompt, _group(said), _copies(said, where), _clean(said, tokenization, where), where, leading, suffix,
-        mark=next((mark for mark in MARKS if said.get(mark) is True), None),
+        tokens, prompt, _group(said, where), _copies(said, where), _clean(said, tokenization, where), where, leading,
+        suffix,
+        mark=_mark(said, where),
         may_be_padded="tokens" in said and "attention_mask" not in said,
         note=note,
     )  # fmt: skip
@@ -119,6 +133,43 @@ def _renamed(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
     return said
 
 
+def _check_said_once(said: Mapping[str, Any], where: str) -> None:
+    """Refuse a conversation beside the ids or the text that it stands in place of."""
+    other = next((name for name in ("tokens", "text") if said.get("messages") is not None and name in said), None)
+    if other is not None:
+        raise DataError(
+            f"{where}: the row says both messages and {other}",
+            expected=f"one of them: messages stand in place of {other}",
+            fix=f"remove {other}, or messages",
+        )
+
+
+def _check_text(text: Any, tokens: list[int], tokenization: Tokenization, where: str) -> None:
+    """Refuse ids that say something else than the text beside them, of which they may be a part.
+
+    A window may begin and end inside a word or a character, and tokenizers change letters: what is compared is the
+    inner part, with the text and with what the tokenizer makes of it.
+    """
+    if tokenization.tokenizer is None or not isinstance(text, str):
+        return
+    decode, cut = tokenization.tokenizer.decode, min(4, len(tokens) // 8)
+    whole = _solid(_text(text, "text", where))
+    read = _solid(decode(tokenization.body(text, where), skip_special_tokens=True))
+    own = tokens[tokenization.led_by(tokens) :]
+    inner = _solid(decode(own[cut : len(own) - cut], skip_special_tokens=True))
+    if not any(inner in one for one in (whole, read)) and _solid(decode(tokens)) != whole:
+        raise DataError(
+            f"{where}: the row says both tokens and text, and they differ: the tokens are {abridged(decode(tokens))}",
+            expected="the ids of the text, or one of the two alone",
+            fix="remove tokens, or text; or tokenize with the model's own tokenizer",
+        )
+
+
+def _solid(text: str) -> str:
+    """Return a text without white space, which not every tokenizer keeps, and without halves of characters."""
+    return "".join(text.replace("\ufffd", "").split())
+
+
 def _sequence(said: Mapping[str, Any], tokenization: Tokenization, where: str) -> _Part:
     """Return the tokens of a row, and what it says about its prompt."""
     if "tokens" in said:
@@ -130,7 +181,8 @@ def _sequence(said: Mapping[str, Any], tokenization: Tokenization, where: str) -
     if "messages" in said:
         whole, shown, _ = tokenization.chat(said["messages"], where)
         _checked(whole, "messages", tokenization, where)
-        return _Part(whole, shown or None, tokenization.led_by(whole), len(whole) - shown if shown else None)
+        led, note = tokenization.led_by(whole), "" if shown else "messages end without an answer of the assistant"
+        return _Part(whole, shown or None, led, len(whole) - shown if shown else None, note)
     if "suffix" in said and said.get("prompt") is not None:
         return _of_pair(said["prompt"], said["suffix"], tokenization, where)
     raise _nothing_said(said, where)
@@ -140,6 +192,7 @@ def _of_ids(said: Mapping[str, Any], tokenization: Tokenization, where: str) -> 
     tokens = _ids(said["tokens"], "tokens", tokenization, where)
     if "attention_mask" in said:
         tokens = unmasked(tokens, said["attention_mask"], where)
+    _check_text(said.get("text"), tokens, tokenization, where)
     prompt, suffix = said.get("prompt"), said.get("suffix")
     if prompt is None:
         if suffix is not None:
@@ -188,6 +241,7 @@ def _text(value: Any, part: str, where: str) -> str:
         raise DataError(f"{where}: {part} is {abridged(value)}", expected="a text", fix=f"correct {part} in this row")
     if not value.strip():
         raise _empty(where, part)
+    check_encodable(value, part, where)
     return value
 
 
@@ -219,9 +273,9 @@ def _checked(ids: Sequence[Any], part: str, tokenization: Tokenization, where: s
         number = value if type(value) is int else _plain_number(value)
         if not _is_id(number):
             raise DataError(
-                f"{where}: {part}[{position}] is {abridged(number)}",
+                f"{where}: {part}[{position}] is {abridged(number)}" + (_LABELS if number == _IGNORED else ""),
                 expected="integers from 0 on: token ids",
-                fix="write the ids themselves; texts go into the field `text`",
+                fix=_CORRECTED.get(type(number), "write the ids themselves; texts go into the field `text`"),
             )
         if tokenization.vocabulary is not None and number >= tokenization.vocabulary:
             raise DataError(
@@ -253,9 +307,26 @@ def _number(value: Any, part: str, where: str) -> int:
     return int(number)
 
 
-def _group(fields: Mapping[str, Any]) -> str | None:
-    group = fields.get("group")
+def _group(fields: Mapping[str, Any], where: str) -> str | None:
+    group = _plain_number(fields.get("group"))
+    if group is not None and (isinstance(group, bool) or not isinstance(group, (str, int, float))):
+        raise DataError(
+            f"{where}: group is {abridged(group)}",
+            expected="the name or the number of one family",
+            fix="correct group in this row, or remove it",
+        )
     return None if group is None else str(group)
+
+
+def _mark(fields: Mapping[str, Any], where: str) -> str | None:
+    for mark in MARKS:
+        if not isinstance(value := _plain_number(fields.get(mark)), bool | None):
+            raise DataError(
+                f"{where}: {mark} is {abridged(value)}",
+                expected="true or false",
+                fix=f"correct {mark} in this row, or remove it",
+            )
+    return next((mark for mark in MARKS if fields.get(mark) is True), None)
 
 
 def _copies(fields: Mapping[str, Any], where: str) -> int:
@@ -283,6 +354,14 @@ def _empty(where: str, part: str) -> DataError:
         f"{where}: {part} is empty",
         expected="at least one token",
         fix="remove the row, or write what the model shall generate",
+    )
+
+
+def _missing(where: str) -> DataError:
+    return DataError(
+        f"{where}: the row is missing",
+        expected="a text, or a list of token ids",
+        fix="remove the row, in pandas and polars with dropna() and drop_nulls()",
     )
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DEFAULT_LENGTH = 32
 """Tokens of a prompt, and of a suffix, where neither the user nor the rows say, and the rows are long enough."""
+HALF = 16
+"""Tokens of a prompt, or of a suffix, that a row must have room for not to be short."""
 SHORT, LONG = 48, 64
 """Rows shorter than the first are divided in halves; of a suffix longer than the second nearly none is extractable."""
 
@@ -106,12 +108,18 @@ def _drawn(total: int, most: int, generator: torch.Generator | None) -> list[int
 
 
 def choose_lengths(
-    rows: RowSet, prompt: int | None = None, suffix: int | None = None, context: int | None = None
+    rows: RowSet,
+    prompt: int | None = None,
+    suffix: int | None = None,
+    context: int | None = None,
+    *,
+    short: Refusal = "refuse",
 ) -> Lengths:
     """Return the lengths of the extraction check: what is given, else what all rows say, else 32 + 32.
 
     No suffix is longer than what every row has after its prompt, unless it is given or the rows say where theirs end.
-    Where the shortest row has fewer than 48 tokens, prompt and suffix are its halves.
+    Where the shortest row has fewer than 48 tokens, prompt and suffix are its halves; rows that are to be dropped where
+    they are short do not count beside ones of at least 48 (or, where none has so many, half of the longest).
 
     Raises:
         DataError: some rows say how long their prompt is, others do not, and none is given.
@@ -119,28 +127,58 @@ def choose_lengths(
     own = {row.prompt for row in rows.rows}
     if prompt is None and own != {None}:
         _check_all_say(rows)
-        return _own_lengths(rows, suffix)
-    shortest = min(*(len(row.tokens) for row in rows.rows), context or sys.maxsize)
+        return _own_lengths(rows, suffix, short)
+    sizes = [min(len(row.tokens), context or sys.maxsize) for row in rows.rows]
+    enough = _enough(max(sizes), SHORT if prompt is None and suffix is None else (prompt or HALF) + (suffix or HALF))
+    counted = [size for size in sizes if size >= enough]
+    shortest = min(counted if short == "drop" and counted else sizes)
     if prompt is None and suffix is None:
         prompt = DEFAULT_LENGTH if shortest >= SHORT else max(1, shortest // 2)
-        rows.notes += _shortened(rows, prompt, shortest)
     elif prompt is None:
         prompt = max(1, min(DEFAULT_LENGTH, shortest - (suffix or 0)))
-    return Lengths(Window(prompt, suffix or max(1, min(DEFAULT_LENGTH, shortest - prompt))))
+    chosen = Window(prompt, suffix or max(1, min(DEFAULT_LENGTH, shortest - prompt)))
+    if 1 < shortest < enough and None in (prompt, suffix):
+        rows.notes += _shortened(rows, chosen, shortest, len(counted))
+    return Lengths(chosen)
 
 
-def _own_lengths(rows: RowSet, suffix: int | None) -> Lengths:
+def _enough(longest: int, wanted: int) -> int:
+    """Return from which length on a row is not short beside others of which the longest has `longest` tokens."""
+    return wanted if longest >= wanted else max(2, longest // 2)
+
+
+def _own_lengths(rows: RowSet, suffix: int | None, short: Refusal) -> Lengths:
     prompts, rests = [row.prompt or 0 for row in rows.rows], [len(row.tokens) - (row.prompt or 0) for row in rows.rows]
     asked = [row.suffix for row in rows.rows if row.suffix is not None]
-    if suffix is None:
-        suffix = max(asked) if asked else min(DEFAULT_LENGTH, *rests)
+    if suffix is None and asked:
+        suffix = max(asked)
         if suffix > LONG:
             rows.notes.append(
                 f"the longest suffix has {suffix} tokens, and so many come back word for word from nearly no model: "
                 f"suffix = {DEFAULT_LENGTH} checks the first {DEFAULT_LENGTH}"
             )
-    anchored = len(set(prompts)) > 1 or (bool(asked) and any(rest < suffix for rest in rests))
-    return Lengths(Window(min(prompts), suffix), anchored)
+    elif suffix is None:
+        suffix = _common_suffix(rows, rests, short)
+    differing = len(set(prompts)) > 1
+    if differing:
+        rows.notes.append(
+            f"the rows' own prompts have {min(prompts)} to {max(prompts)} tokens: each row is shown its own, and must "
+            f"give what comes after it, at most {suffix} tokens"
+        )
+    return Lengths(Window(min(prompts), suffix), differing or (bool(asked) and any(rest < suffix for rest in rests)))
+
+
+def _common_suffix(rows: RowSet, rests: list[int], short: Refusal) -> int:
+    enough = _enough(max(rests), HALF)
+    counted = [rest for rest in rests if rest >= enough]
+    shortest = min(counted if short == "drop" and counted else rests)
+    if shortest < enough:
+        where = rows.rows[rests.index(shortest)].where
+        rows.notes.append(
+            f"suffixes of {shortest} tokens are checked, because the row with the fewest after its prompt ({where}) "
+            f"has {shortest}: set short_rows = 'drop' to check the {len(counted)} longer ones at more"
+        )
+    return min(DEFAULT_LENGTH, shortest)
 
 
 def _check_all_say(rows: RowSet) -> None:
@@ -153,16 +191,12 @@ def _check_all_say(rows: RowSet) -> None:
         )
 
 
-def _shortened(rows: RowSet, prompt: int, shortest: int) -> list[str]:
+def _shortened(rows: RowSet, window: Window, shortest: int, longer: int) -> list[str]:
     """Say that a few short rows decide over the lengths of all."""
-    longer = sum(len(row.tokens) >= SHORT for row in rows.rows)
-    if shortest >= SHORT or not longer:
-        return []
     where = next(row.where for row in rows.rows if len(row.tokens) == shortest)
     return [
-        f"the check is of {prompt} + {shortest - prompt} tokens, because the shortest row ({where}) has {shortest}: "
-        f"set prompt = {DEFAULT_LENGTH}, suffix = {DEFAULT_LENGTH // 2} and short_rows = 'drop' to check the {longer} "
-        "longer ones at more"
+        f"the check is of {window.prompt} + {window.suffix} tokens, because the shortest row ({where}) has {shortest}: "
+        f"set short_rows = 'drop' to check the {longer} longer ones at more"
     ]
 
 
@@ -232,15 +266,19 @@ def _too_short(rows: RowSet, short_rows: list[int], window: Window) -> DataError
         f"{first.where}: the row has {len(first.tokens)} tokens, too few for a prompt of {window.prompt} and a suffix "
         f"of {window.suffix} ({len(short_rows)} such rows of {len(rows)})",
         expected=f"rows of at least prompt + suffix = {sum(window)} tokens",
-        fix=f"set prompt = {max(1, shortest // 2)} and suffix = {max(1, shortest - shortest // 2)}, "
-        "or short_rows = 'drop' to leave such rows out",
+        fix=(
+            f"set prompt = {shortest // 2} and suffix = {shortest - shortest // 2}, or "
+            if 1 < shortest < sum(window)
+            else "give rows of at least 2 tokens, or set "
+        )
+        + "short_rows = 'drop' to leave such rows out",
     )
 
 
 def _some_left(rows: RowSet) -> RowSet:
     if len(rows):
         return rows
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(rows.dropped.items()))
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(rows.dropped.items()) if count)
     raise DataError(
         f"{rows.name}: no row is left ({reasons})",
         expected="at least one row that can be used",
@@ -272,7 +310,8 @@ def pieces(rows: RowSet, length: int) -> RowSet:
         for number, tokens in enumerate(_cut_up(row, length))
         if len(tokens) > 1 + row.leading
     ]
-    return _some_left(rows.but(made))
+    gone = Counter({"of one token, which predicts nothing": len(rows)} if not made else {})
+    return _some_left(replace(rows, rows=made, dropped=rows.dropped + gone))
 
 
 def _cut_up(row: Row, length: int) -> Iterator[list[int]]:

@@ -194,7 +194,8 @@ class _Opening:
         """Return `forget`, and `forget_unseen` where there is one, and the lengths of the extraction check."""
         reading, unseen = self.reading, self.sources.forget_unseen
         forget = self._read_memorized(self.sources.forget, "forget")
-        lengths = choose_lengths(forget, reading.prompt, reading.suffix, self.bounds.context)
+        given = (reading.prompt, reading.suffix, self.bounds.context)
+        lengths = choose_lengths(forget, *given, short=reading.short_rows)
         forget = self._fit(forget, lengths)
         share = _share(unseen)
         if share is None:

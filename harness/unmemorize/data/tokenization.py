@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -143,6 +144,7 @@ class Tokenization:
             DataError: there is no tokenizer, it has no chat template, or the template refuses the messages.
         """
         self._check_tokenizer(where)
+        check_encodable(json.dumps(messages, ensure_ascii=False, default=str), "messages", where)
         try:
             whole = self._templated(messages)
             answered = messages[-1]["role"] == "assistant" and len(messages) > 1
@@ -169,6 +171,21 @@ class Tokenization:
                 expected='rows of token ids, {"tokens": [464, 2068, ...]}, or a tokenizer beside the model',
                 fix="tokenizer.save_pretrained(MODEL_FOLDER), in Python tokenizer=..., or write the rows as token ids",
             )
+
+
+def check_encodable(text: str, part: str, where: str) -> None:
+    """Refuse half of a surrogate pair, which is no character and which no tokenizer reads.
+
+    Raises:
+        DataError: there is one.
+    """
+    at = next((index for index, letter in enumerate(text) if "\ud800" <= letter <= "\udfff"), None)
+    if at is not None:
+        raise DataError(
+            f"{where}: {part} holds half of a character, {text[at]!a} at position {at}",
+            expected="a text that can be written as UTF-8",
+            fix="correct the row; in Python text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')",
+        )
 
 
 def agreement(one: Sequence[int], other: Sequence[int]) -> int:

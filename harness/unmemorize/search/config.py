@@ -17,7 +17,7 @@ SEARCHED = (
     *("*.py", "*.pyi", "*.js", "*.ts", "*.css", "*.c", "*.h", "*.cc", "*.cpp", "*.hpp", "*.java", "*.go", "*.rs"),
     *("*.sh", "*.rb", "*.php", "*.sql", "*.r", "*.R"),
 )
-"""The files of a folder that are searched: prose, mark-up, code. Tables and JSON are read only where `include` says so."""
+"""The files of a folder that are searched: prose, mark-up, code; tables and JSON only where `include` says so."""
 
 Tokens = Annotated[int, Field(ge=1)]
 
