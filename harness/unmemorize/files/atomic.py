@@ -1,0 +1,252 @@
+"""Files and folders that are whole or absent: written beside their place, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import hashlib
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_PREFIX, _SUFFIX = ".unmemorize-", ".partial"
+_ABANDONED = 86_400.0
+"""Seconds after which a partial file of another machine, of which nobody here knows whether it lives, is removed."""
+_STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
+
+
+@contextmanager
+def atomic_file(place: Path) -> Iterator[Path]:
+    """Give the path of a file to be written, which takes the place of `place` when the block ends well.
+
+    Until then, and if anything is raised or the process dies, what stands at `place` is as it was. Folders that are
+    missing are made at the end. A link is followed, and the mode of a file that is replaced is kept.
+
+    Raises:
+        OSError: it cannot be written, or what stands there is no ordinary file that may be written.
+    """
+    place = _real(place)
+    if place.exists() and not os.access(place, os.W_OK):
+        raise _error(errno.EACCES, place)
+    if place.exists() and not place.is_file():
+        raise _error(errno.EISDIR if place.is_dir() else errno.EEXIST, place)
+    partial = _beside(place)
+    try:
+        yield partial
+        _flush(partial)
+        if place.exists():
+            shutil.copymode(place, partial)
+        _move(partial, place)
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+def write_file(place: Path, content: bytes) -> None:
+    """Write a whole file or nothing; into a device or pipe that stands at `place` it is written directly.
+
+    Raises:
+        OSError: it cannot be written; also a pipe that nobody reads.
+    """
+    if not str(place).startswith(_STREAMS) and (place.is_file() or place.is_dir() or not place.exists()):
+        with atomic_file(place) as partial:
+            partial.write_bytes(content)
+        return
+    with open(place, "wb", opener=_without_waiting) as stream:
+        stream.write(content)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a pipe only if somebody reads it: the system would wait for a reader."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if os.name != "nt":
+        os.set_blocking(descriptor, True)
+    return descriptor
+
+
+@contextmanager
+def atomic_folder(place: Path, *, last: str = "", replace: bool = False) -> Iterator[Path]:
+    """Give an empty folder to be filled, which takes the place of `place` when the block ends well.
+
+    A folder that stands there empty (a volume, say) is kept: what was written is moved into it entry by entry, `last`
+    at the end. Until then, and if anything is raised or the process dies, `place` is as it was.
+
+    Args:
+        place: absent, or an empty folder.
+        last: the entry without which the folder is not read as complete.
+        replace: a folder that stands there is replaced, whatever it holds.
+
+    Raises:
+        OSError: it cannot be written, or `place` holds something.
+    """
+    place = _real(place)
+    fill = place.is_dir() and not replace
+    partial = place / _partial() if fill else _beside(place)
+    partial.mkdir()
+    try:
+        yield partial
+        for folder, _, files in os.walk(partial, topdown=False):
+            for file in files:
+                _flush(Path(folder, file))
+            _flush(Path(folder))
+        if fill:
+            _fill(place, partial, last)
+        else:
+            _move(partial, place, replace=replace)
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+def check_place(place: Path) -> None:
+    """See that something can be written beside `place`, and remove what killed processes left there.
+
+    Raises:
+        OSError: it cannot.
+    """
+    probe = place / _partial() if place.is_dir() else _beside(_real(place))
+    sweep(probe.parent)
+    try:
+        probe.write_bytes(b"x")
+    finally:
+        _remove(probe)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the partial files and folders in `folder` whose writers are dead."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _is_partial(path) and _is_abandoned(path):
+                _remove(path)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but partial files and folders."""
+    return all(map(_is_partial, folder.iterdir()))
+
+
+def _is_partial(path: Path) -> bool:
+    return path.name.startswith(_PREFIX) and path.name.endswith(_SUFFIX)
+
+
+def _is_abandoned(partial: Path) -> bool:
+    import psutil
+
+    machine, _, rest = partial.name.removeprefix(_PREFIX).partition("-")
+    process = rest.partition("-")[0]
+    if machine == _machine() and process.isdecimal():
+        return not psutil.pid_exists(int(process))
+    return time.time() - partial.lstat().st_mtime > _ABANDONED
+
+
+def _error(number: int, place: Path) -> OSError:
+    return OSError(number, os.strerror(number), str(place))
+
+
+def _partial() -> str:
+    return f"{_PREFIX}{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
+
+
+@functools.cache
+def _machine() -> str:
+    """Return a word for this machine since its start, and in it for the container in which process ids are counted."""
+    said = [socket.gethostname()]
+    with suppress(OSError):
+        said += [Path("/proc/sys/kernel/random/boot_id").read_text("ascii"), os.readlink("/proc/self/ns/pid")]
+    return hashlib.blake2b("".join(said).encode("utf-8", "replace"), digest_size=6).hexdigest()
+
+
+def _real(place: Path) -> Path:
+    """Return what `place` is a link to, unless it leads to nothing: a loop of links, or a folder that is missing."""
+    real = Path(os.path.realpath(place))
+    if real.is_symlink():
+        raise _error(errno.ELOOP, place)
+    if place.is_symlink() and not real.parent.exists():
+        raise _error(errno.ENOENT, real.parent)
+    return real
+
+
+def _beside(place: Path) -> Path:
+    """Return a new path in the nearest folder above `place` that exists: no other is made before the end."""
+    return next(folder for folder in place.parents if os.path.lexists(folder)) / _partial()
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as problem:
+        if not path.is_dir() or problem.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise  # some file systems do not flush folders
+    finally:
+        os.close(descriptor)
+
+
+def _move(partial: Path, place: Path, *, replace: bool = False) -> None:
+    made: list[Path] = []
+    try:
+        for folder in reversed(place.parents):
+            if not folder.exists():
+                folder.mkdir(exist_ok=True)
+                made.append(folder)
+        _rename(partial, place, replace=replace)
+    except OSError:
+        for folder in reversed(made):
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+    with suppress(OSError):  # it is there: whether the folder is flushed shows only when the power fails
+        _flush(place.parent)
+
+
+def _rename(partial: Path, place: Path, *, replace: bool) -> None:
+    """Rename; with `replace` a folder that stands there goes aside first, or another process has put its own there."""
+    try:
+        os.replace(partial, place)
+    except OSError:
+        if not replace or not place.is_dir():
+            raise
+        aside = _beside(place)
+        with suppress(OSError):
+            os.rename(place, aside)
+        try:
+            os.rename(partial, place)
+        except OSError:
+            if not place.is_dir():
+                os.rename(aside, place)
+                raise
+            _remove(partial)
+        _remove(aside)
+
+
+def _fill(place: Path, partial: Path, last: str) -> None:
+    if not is_empty(place):
+        raise _error(errno.ENOTEMPTY, place)
+    moved: list[Path] = []
+    try:
+        for entry in sorted(partial.iterdir(), key=lambda entry: entry.name == last):
+            moved.append(place / entry.name)
+            os.rename(entry, moved[-1])
+    except BaseException:
+        for path in moved:
+            _remove(path)
+        raise
+    partial.rmdir()
+    with suppress(OSError):
+        _flush(place)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
