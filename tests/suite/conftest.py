@@ -117,6 +117,8 @@ class Surprise(Metric):
 class WorkersConfig(StrictConfig):
     workers: Annotated[int, Field(ge=1)] = 2
     """Number of processes."""
+    file: Path | None = None
+    """What else there is to say about them."""
 
 
 class Workers(ExecutorFactory):

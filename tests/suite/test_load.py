@@ -256,6 +256,23 @@ def test_executors_are_checked(registry: Registry, written: Written) -> None:
         load_suite(written("[run]\nexecutor_config={workers=1}"), registry)
 
 
+def test_an_executor_that_is_chosen_does_not_take_the_settings_of_another(registry: Registry, written: Written) -> None:
+    path = written("[run]\ndeadline=5\nexecutor='other'\nexecutor_config={threads=3}")
+    run = load_suite(path, registry, executor="workers", overrides=["executor.workers=4"]).run
+    assert (run.executor, run.executor_config, run.deadline) == ("workers", {"workers": 4}, 5)
+    path = written("[run]\nexecutor='workers'\nexecutor_config={workers=3}")
+    assert load_suite(path, registry, executor="workers").run.executor_config == {"workers": 3}
+
+
+def test_files_of_an_executor_lie_beside_the_suite_or_in_the_working_directory(
+    registry: Registry, written: Written, tmp_path: Path
+) -> None:
+    path = written("[run]\nexecutor='workers'\nexecutor_config={file='mine.py'}")
+    assert load_suite(path, registry).run.executor_config == {"file": "mine.py"}
+    (tmp_path / "mine.py").touch()
+    assert load_suite(path, registry).run.executor_config == {"file": str(tmp_path / "mine.py")}
+
+
 def test_the_order_of_tables_never_matters_to_what_is_in_them(registry: Registry) -> None:
     tables: dict[str, Any] = {
         "method": {"cut": {}},

@@ -81,8 +81,9 @@ def test_the_later_override_wins(registry: Registry, written: Written) -> None:
     assert load(registry, written(""), "seeds=[1]", "seeds=[2]").seeds == (2,)
 
 
-def test_executor_settings_are_free_paths(registry: Registry, written: Written) -> None:
-    suite = load(registry, written(""), "run.executor=workers", "run.executor_config.workers=4")
+@pytest.mark.parametrize("setting", ["run.executor_config.workers", "executor.workers"])
+def test_executor_settings_are_free_paths(registry: Registry, written: Written, setting: str) -> None:
+    suite = load(registry, written(""), "run.executor=workers", f"{setting}=4")
     assert suite.run.executor_config == {"workers": 4}
 
 

@@ -79,7 +79,11 @@ def run(  # noqa: PLR0913  as `find`: keywords
     from unmemorize.suite.model import LOCAL, Suite
 
     registry = registry or load_registry(plugins)
-    loaded = suite if isinstance(suite, Suite) else load_suite(suite, registry, overrides=overrides, methods=methods)
+    loaded = (
+        suite
+        if isinstance(suite, Suite)
+        else load_suite(suite, registry, overrides=overrides, methods=methods, executor=executor)
+    )
     wanted = device or loaded.run.device
     runtime = Runtime(
         device=chosen_device(wanted),
@@ -93,7 +97,8 @@ def run(  # noqa: PLR0913  as `find`: keywords
     factory = None
     if name != LOCAL:
         factory_class = registry.executor(name)
-        factory = factory_class(factory_class.Config(**loaded.run.executor_config))
+        own = loaded.run.executor_config if name == loaded.run.executor else {}
+        factory = factory_class(factory_class.Config(**own))
     folder = Path(results) if results is not None else RESULTS / loaded.name
     report = run_suite(loaded, registry, folder, runtime, factory)
     latest = load_results(folder).frame

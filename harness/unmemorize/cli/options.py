@@ -55,6 +55,7 @@ class SuiteChoice:
     metrics: tuple[str, ...] | None = None
     testbeds: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
+    executor: str | None = None
     plugins: tuple[Path, ...] = ()
     results: Path | None = None
 
@@ -72,6 +73,7 @@ class SuiteChoice:
             metrics=self.metrics,
             testbeds=self.testbeds,
             seeds=self.seeds,
+            executor=self.executor,
         )
 
     def folder(self, suite: Suite) -> Path:
@@ -122,6 +124,11 @@ _SUITE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     click.option("--testbeds", callback=_with(names), metavar="A,B", help="Only these testbeds."),
     click.option("--seeds", callback=_with(seeds), metavar="0,1", help="Seeds in place of the suite's own."),
+    click.option(
+        "--executor",
+        metavar="NAME",
+        help="Where cells run (`unmemorize list executors`); its settings: --set executor.workers=4.",
+    ),
     plugin_option,
     click.option(
         "--results",

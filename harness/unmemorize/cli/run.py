@@ -17,14 +17,11 @@ if TYPE_CHECKING:
 @click.command()
 @suite_options
 @click.option("--device", help="cpu, cuda, cuda:1, mps; by default the suite's own, or the best one there is.")
-@click.option("--executor", help="Where groups of cells run (`unmemorize list executors`); by default this process.")
 @click.option("--deadline", type=click.FloatRange(min=0, min_open=True), help="Seconds that a method may take.")
 @shared_options(
     json="Print what was run and the rows of the board as JSON.", quiet="Show no progress.", verbose=True, threads=True
 )
-def command(
-    choice: SuiteChoice, device: str | None, executor: str | None, deadline: float | None, *, as_json: bool, quiet: bool
-) -> None:
+def command(choice: SuiteChoice, device: str | None, deadline: float | None, *, as_json: bool, quiet: bool) -> None:
     """Run SUITE (a name, or the path of a TOML file) and print its leaderboard.
 
     What is done already is not run again; what failed is tried again. A run that is killed loses nothing but the cell
@@ -44,7 +41,6 @@ def command(
             registry=registry,
             results=folder,
             device=device,
-            executor=executor,
             deadline=deadline,
             progress=progress,
         )

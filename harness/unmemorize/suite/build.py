@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal
 
 from unmemorize.contracts.config import StrictConfig
@@ -153,8 +154,10 @@ def headline(
     )
 
 
-def checked_run(run: RunSettings, registry: Registry, source: str) -> RunSettings:
+def checked_run(run: RunSettings, registry: Registry, source: str, folder: Path) -> RunSettings:
     """Return `run`, once its executor takes the settings given to it.
+
+    Paths among these are relative to the suite's folder if something is there, and else to the working directory.
 
     Raises:
         ConfigError: a wrong setting of the executor.
@@ -164,8 +167,17 @@ def checked_run(run: RunSettings, registry: Registry, source: str) -> RunSetting
     if run.executor == LOCAL and LOCAL not in registry.names("executor"):
         validated(StrictConfig, run.executor_config, place._replace(shown=""))
     else:
-        validated(registry.get("executor", run.executor, where=source).Config, run.executor_config, place)
+        config = registry.get("executor", run.executor, where=source).Config
+        values = {key: _beside(folder, key, value, config) for key, value in run.executor_config.items()}
+        validated(config, values, place)
+        run = run.model_copy(update={"executor_config": values})
     return run
+
+
+def _beside(folder: Path, key: str, value: object, config: type[StrictConfig]) -> object:
+    field = config.model_fields.get(key)
+    is_path = isinstance(value, str) and field is not None and "Path" in str(field.annotation)
+    return str(folder / str(value)) if is_path and (folder / str(value)).exists() else value
 
 
 def known_paths(raw: Raw, registry: Registry, source: str) -> Paths:

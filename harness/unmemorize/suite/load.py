@@ -26,7 +26,7 @@ from unmemorize.suite.overrides import apply, parse
 from unmemorize.suite.tables import SECTIONS, Raw, check_shape, select
 
 
-def load_suite(
+def load_suite(  # noqa: PLR0913  as `run`: keywords
     source: str | Path | Mapping[str, Any],
     registry: Registry,
     *,
@@ -35,6 +35,7 @@ def load_suite(
     metrics: Sequence[str] | None = None,
     testbeds: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
+    executor: str | None = None,
 ) -> Suite:
     """Load and validate a suite.
 
@@ -48,6 +49,7 @@ def load_suite(
         metrics: the metrics to keep, in the same way.
         testbeds: the testbeds to keep: `noise`, or one point of its grid, `noise[layers=2]`.
         seeds: seeds in place of the suite's own.
+        executor: where it is run, in place of the suite's own executor and that one's settings.
 
     Raises:
         ConfigError: a wrong key, type, range or path, named by its full dotted path.
@@ -61,6 +63,8 @@ def load_suite(
     files = _add_files(raw, path, where, registry)
     select(raw, "method", methods, registry)
     select(raw, "metric", metrics, registry)
+    if executor is not None:
+        _choose(raw, executor)
     _override(raw, overrides, registry, where)
     if seeds is not None:
         raw["seeds"] = list(seeds)
@@ -76,7 +80,7 @@ def _build(raw: Raw, path: Path | None, files: tuple[Path, ...], registry: Regis
         name=header.name,
         description=header.description,
         seeds=header.seeds,
-        run=checked_run(header.run, registry, where),
+        run=checked_run(header.run, registry, where, Path() if path is None else path.parent),
         files=files,
         testbeds=build_testbeds(raw, registry, where),
         methods=build_methods(raw, registry, where),
@@ -85,6 +89,12 @@ def _build(raw: Raw, path: Path | None, files: tuple[Path, ...], registry: Regis
         utility=headline("utility", header, metrics, registry, where),
         path=path,
     )
+
+
+def _choose(raw: Raw, executor: str) -> None:
+    run = raw.setdefault("run", {})
+    if isinstance(run, dict) and run.get("executor") != executor:
+        raw["run"] = {**run, "executor": executor, "executor_config": {}}
 
 
 def _override(raw: Raw, overrides: Iterable[str], registry: Registry, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Set
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ class Override(NamedTuple):
 
 
 def parse(text: str) -> Override:
-    """Read one override; a value that is not TOML is taken as text.
+    """Read one override; a value that is not TOML is taken as text, `executor.` stands for `run.executor_config.`.
 
     Raises:
         ConfigError: there is no `=`, or no path before it.
@@ -31,7 +32,7 @@ def parse(text: str) -> Override:
             expected="PATH=VALUE with a dotted path and a TOML value",
             fix=f"write e.g. --set {path or 'seeds'}=[0,1]",
         )
-    return Override(path, _value(written))
+    return Override(re.sub(r"^executor\.", "run.executor_config.", path), _value(written))
 
 
 def _value(written: str) -> Any:
