@@ -227,6 +227,29 @@ def test_the_setting_takes_special_tokens_away_everywhere(registry: Registry, tm
     assert mitigated(data, registry, written).values == mitigated(data, registry, data.ids).values
 
 
+def test_rows_drawn_at_random_are_the_same_on_both_roads(registry: Registry, tmp_path: Path) -> None:
+    data, others = data_of(begins=False, count=12), data_of(begins=False, count=40, seed=1)
+    place = save(data.model, tmp_path / "model")
+    data.tokenizer.save_pretrained(place)
+    (tmp_path / "others").mkdir()
+    forget, retain = str(jsonl(tmp_path, data.texts)), str(jsonl(tmp_path / "others", others.texts))
+    drawn: dict[str, Any] = {"max_rows": 8, "forget_unseen": 0.25, "holdout": 0.25, "text_rows": 6}
+    config = {"provider": "huggingface", "model": str(place), "forget": forget, "retain": retain, **drawn}
+    suite = {
+        "name": "roads", "seeds": [0, 3], "testbed": {"own": config}, "method": {"durable": {"ratio": 0.2}},
+        "metric": {"extraction": {}, "accuracy": {}},
+    }  # fmt: skip
+    records = unmemorize.run(suite, registry=registry, results=tmp_path / "results", device="cpu").frame
+    given = [
+        mitigated(data, registry, data.texts, retain=others.texts, seed=seed, **drawn) for seed in (0, 3)
+    ]
+    assert given[0].data["rows"] == {"forget": 6, "forget_unseen": 2, "retain": 6, "text": 6}
+    for seed, one in zip((0, 3), given, strict=True):
+        (values,) = records.filter(method="durable", seed=seed)["values"].to_list()
+        assert values == [value.model_dump() for value in one.values]
+    assert given[0].values != given[1].values
+
+
 def test_what_find_returned_is_a_forget_set_as_it_is_and_as_a_file(
     data: Data, registry: Registry, tmp_path: Path
 ) -> None:

@@ -138,7 +138,7 @@ def test_documents_of_a_corpus_are_joined_and_cut(tmp_path: Path) -> None:
 def test_the_fingerprint_follows_the_contents(files: dict[str, str]) -> None:
     source = SequenceSource(**files, holdout="python-docs")
     first = sequences_fingerprint(source)
-    assert set(first) == {"forget", "retain", "general", "holdout"}
+    assert set(first) == {"forget", "retain", "general", "holdout", "drawing"}
     Path(files["retain"]).write_text("[1, 2]\n")
     second = sequences_fingerprint(source)
     assert {name for name in first if first[name] != second[name]} == {"retain"}

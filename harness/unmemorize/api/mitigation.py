@@ -192,7 +192,7 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     model, tokenizer = opened.model, opened.tokenizer
     bounds = bounds_of(model, tokenizer)
     sources = Sources(forget, forget_unseen, retain, holdout, general)
-    sets = open_sets(sources, reading, tokenizer, bounds, Context(seed=seed).generator)
+    sets = open_sets(sources, reading, tokenizer, bounds, Context(seed=seed).row_generator)
     testbed = _own_testbed(model, tokenizer, sets, bounds)
     fill_mlps(testbed, registry)
     measured = _metrics(registry, metrics)

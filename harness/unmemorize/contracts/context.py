@@ -114,6 +114,13 @@ class Context:
 
         return torch.Generator(device=device).manual_seed(derived_seed(self.seed, *labels))
 
+    def row_generator(self, purpose: str) -> torch.Generator:
+        """Return the generator that draws rows of the user's data for a purpose: `forget`, `holdout`, ...
+
+        Its label names nobody, so that every provider and `mitigate` draw the same rows of the same data.
+        """
+        return self.generator("rows", purpose)
+
     @contextmanager
     def timed(self, phase: Phase) -> Iterator[None]:
         """Charge what happens inside to `phase`, waiting for the device at both ends; measuring is not charged."""

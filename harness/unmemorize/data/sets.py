@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     import torch
 
 _TEXT_LENGTH = 128
+_DRAWING = "2"
+"""Raised whenever other rows are drawn at the same seed, so that older records are not taken for new ones."""
 _POOL = 4
 """Rows that are read of a text for each one that is used: some go as near-duplicates, some become the hold-out."""
 
@@ -99,14 +101,17 @@ class OpenedSequences:
 
 
 def sequences_fingerprint(source: SequenceSource) -> dict[str, str]:
-    """Return a hash of what each setting names; of what lies on the hub, where it lies: planning downloads nothing.
+    """Return a hash of what each setting names, and how rows are drawn.
+
+    Of what lies on the hub it is where it lies: planning downloads nothing.
 
     Raises:
         DataError: there is no such file or corpus.
     """
     named = ("forget", "forget_unseen", "retain", "holdout", "general")
     places = {name: getattr(source, name) for name in named}
-    return {name: _fingerprint(place, name) for name, place in places.items() if isinstance(place, str)}
+    hashes = {name: _fingerprint(place, name) for name, place in places.items() if isinstance(place, str)}
+    return {**hashes, "drawing": _DRAWING}
 
 
 def _fingerprint(place: str, setting: str) -> str:

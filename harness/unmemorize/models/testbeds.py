@@ -24,7 +24,7 @@ def testbed_of(provider: ModelProvider, opened: OpenedModel, source: SequenceSou
         DataError: a file or a row that cannot be used, by file and row; or a set of which nothing is left.
     """
     bounds = opened.bounds()
-    sets = open_sequences(source, opened.tokenizer, bounds, lambda label: context.generator(provider.name, label))
+    sets = open_sequences(source, opened.tokenizer, bounds, context.row_generator)
     return Testbed(
         name=provider.name,
         model=opened.model,
