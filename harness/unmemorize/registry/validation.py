@@ -17,6 +17,7 @@ from unmemorize.contracts.provider import ModelProvider
 from unmemorize.contracts.testbed import NEEDS
 from unmemorize.errors import PluginError, nearest
 from unmemorize.evaluation.metric import Metric
+from unmemorize.files.parsing import parsed
 from unmemorize.registry.entries import Kind
 from unmemorize.results.record import BASE
 
@@ -264,7 +265,7 @@ def _suite_name(value: object, plugin: str) -> str:
             fix='return e.g. [Path(__file__).with_name("suite.toml")], and ship the file in the wheel',
         )
     try:
-        name = tomllib.loads(path.read_text(encoding="utf-8-sig")).get("name")
+        name = parsed(tomllib.loads, path.read_text(encoding="utf-8-sig")).get("name")
     except ValueError as error:
         raise PluginError(
             f"{plugin}: the suite file {path} cannot be read: {error}",

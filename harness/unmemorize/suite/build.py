@@ -10,7 +10,7 @@ from unmemorize.contracts.config import StrictConfig
 from unmemorize.errors import ConfigError, nearest
 from unmemorize.registry.manager import Registry
 from unmemorize.suite.error_messages import Place, validated
-from unmemorize.suite.grid import Point, expand
+from unmemorize.suite.grid import Point, expand, size
 from unmemorize.suite.header import Header
 from unmemorize.suite.model import (
     LOCAL,
@@ -23,6 +23,9 @@ from unmemorize.suite.model import (
 )
 from unmemorize.suite.overrides import Paths
 from unmemorize.suite.tables import Raw, grids
+
+MOST = 1_000_000
+"""Cells of a suite, at most."""
 
 
 def build_testbeds(raw: Raw, registry: Registry, source: str) -> tuple[TestbedEntry, ...]:
@@ -113,6 +116,8 @@ def build_metrics(raw: Raw, registry: Registry, source: str) -> tuple[MetricEntr
 
 
 def _points(table: Raw, config: type[StrictConfig], place: Place) -> list[Point]:
+    count = size(table, config)
+    check_count(count, "configurations", f"{place.source}: the grid of {place.path}", place.look)
     points = list(expand(table, config))
     if not points:
         raise ConfigError(
@@ -121,6 +126,20 @@ def _points(table: Raw, config: type[StrictConfig], place: Place) -> list[Point]
             fix=f"give it a value, or remove it to take the default; {place.look}",
         )
     return points
+
+
+def check_count(count: int, of: str, where: str, look: str) -> None:
+    """Refuse more than `MOST` of something: nobody runs so many, and their plan alone takes the memory there is.
+
+    Raises:
+        ConfigError: there are more.
+    """
+    if count > MOST:
+        raise ConfigError(
+            f"{where} has {count:,} {of}",
+            expected=f"at most {MOST:,}",
+            fix=f"give the lists fewer values, or `unmemorize run` (or plan) a part of them with --methods; {look}",
+        )
 
 
 def headline(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_args
@@ -78,7 +77,7 @@ def not_a_table(place: Place, value: object) -> ConfigError:
     )
 
 
-def syntax_error(path: Path, error: tomllib.TOMLDecodeError) -> ConfigError:
+def syntax_error(path: Path, error: ValueError) -> ConfigError:
     """Return the error for a file that is not TOML, as file:line:column."""
     message = str(error)
     found = re.search(r"\s*\(at line (\d+), column (\d+)\)", message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import types
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
@@ -35,6 +36,11 @@ def expand(table: Mapping[str, Any], config: type[StrictConfig]) -> Iterator[Poi
     for combination in itertools.product(*(choice.values for choice in choices.values())):
         values = dict(zip(choices, combination, strict=True))
         yield Point(values, {name: values[name] for name, choice in choices.items() if choice.varies})
+
+
+def size(table: Mapping[str, Any], config: type[StrictConfig]) -> int:
+    """Return how many points `expand` yields."""
+    return math.prod(len(_choices(value, config, name).values) for name, value in table.items())
 
 
 class Choice(NamedTuple):

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from unmemorize.errors import ConfigError, nearest
+from unmemorize.files.error_reasons import reason_of
+from unmemorize.files.parsing import check_depth, parsed
 from unmemorize.files.places import named
 from unmemorize.registry.manager import Registry
 from unmemorize.suite.build import (
     build_methods,
     build_metrics,
     build_testbeds,
+    check_count,
     checked_run,
     headline,
     known_paths,
@@ -76,14 +79,17 @@ def _build(raw: Raw, path: Path | None, files: tuple[Path, ...], registry: Regis
     where = described(str(raw.get("name", "?")), path)
     header = validated(Header, {key: raw[key] for key in raw if key not in SECTIONS}, Place(where, ""))
     metrics = build_metrics(raw, registry, where)
+    testbeds, methods = build_testbeds(raw, registry, where), build_methods(raw, registry, where)
+    cells = len(testbeds) * len(header.seeds) * (1 + sum(len(method.configs) for method in methods))
+    check_count(cells, "cells", where, "see README, 'Suites'")
     return Suite(
         name=header.name,
         description=header.description,
         seeds=header.seeds,
         run=checked_run(header.run, registry, where, Path() if path is None else path.parent),
         files=files,
-        testbeds=build_testbeds(raw, registry, where),
-        methods=build_methods(raw, registry, where),
+        testbeds=testbeds,
+        methods=methods,
         metrics=metrics,
         memorization=headline("memorization", header, metrics, registry, where),
         utility=headline("utility", header, metrics, registry, where),
@@ -103,21 +109,42 @@ def _override(raw: Raw, overrides: Iterable[str], registry: Registry, where: str
         known = known_paths(raw, registry, where)
         for override in parsed:
             apply(raw, override, known)
+        _check_depth(raw, f"--set in {where}")
 
 
 def _read(source: str | Path | Mapping[str, Any], registry: Registry) -> tuple[Raw, Path | None]:
     if isinstance(source, Mapping):
+        _check_depth(source, "the suite")
         return copy.deepcopy(dict(source)), None
     path = _path(source, registry)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig")), path
-    except tomllib.TOMLDecodeError as error:
-        raise syntax_error(path, error) from None
+        raw = parsed(tomllib.loads, path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {reason_of(error)}",
+            expected="a file that you may read",
+            fix=f"check its permissions with `ls -l {path}`",
+        ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path} is not UTF-8 text: {error.reason} at byte {error.start}",
             expected="a TOML file in UTF-8",
             fix=f"save {path.name} as UTF-8",
+        ) from None
+    except ValueError as error:
+        raise syntax_error(path, error) from None
+    _check_depth(raw, str(path))
+    return raw, path
+
+
+def _check_depth(raw: Mapping[str, Any], where: str) -> None:
+    try:
+        check_depth(raw)
+    except ValueError as error:
+        raise ConfigError(
+            f"{where}: {error}",
+            expected="tables of settings, and in them numbers, texts, and lists of them",
+            fix="remove brackets that stand in one another",
         ) from None
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.errors import ConfigError
+from unmemorize.files.parsing import check_depth, parsed
 
 
 class Override(NamedTuple):
@@ -23,7 +24,7 @@ def parse(text: str) -> Override:
     """Read one override; a value that is not TOML is taken as text, `executor.` stands for `run.executor_config.`.
 
     Raises:
-        ConfigError: there is no `=`, or no path before it.
+        ConfigError: there is no `=`, or no path before it; or the value is nested too deeply, or too large a number.
     """
     path, equals, written = (part.strip() for part in text.partition("="))
     if not equals or not path:
@@ -32,15 +33,23 @@ def parse(text: str) -> Override:
             expected="PATH=VALUE with a dotted path and a TOML value",
             fix=f"write e.g. --set {path or 'seeds'}=[0,1]",
         )
-    return Override(re.sub(r"^executor\.", "run.executor_config.", path), _value(written))
+    try:
+        return Override(re.sub(r"^executor\.", "run.executor_config.", path), _value(written))
+    except ValueError as error:
+        raise ConfigError(
+            f"--set {path}: {error}",
+            expected="a value that a setting can have: a number, a text, or a list of them",
+            fix=f"write a plain value: --set {path}=VALUE",
+        ) from None
 
 
 def _value(written: str) -> Any:
     try:
-        parsed = tomllib.loads(f"value = {written}")
+        value = parsed(tomllib.loads, f"value = {written}")
     except tomllib.TOMLDecodeError:
         return written
-    return parsed["value"] if len(parsed) == 1 else written
+    check_depth(value)
+    return value["value"] if len(value) == 1 else written
 
 
 def apply(raw: dict[str, Any], override: Override, known: Paths) -> None:
@@ -87,8 +96,8 @@ class Paths:
 
     def hold(self, keys: list[str]) -> bool:
         """Return whether `keys` name a setting, or something inside a free table."""
-        starts = {".".join(keys[:length]) for length in range(1, len(keys))}
-        return ".".join(keys) in self._plain or bool(starts & self._nested)
+        path = ".".join(keys)
+        return path in self._plain or any(path.startswith(f"{table}.") for table in self._nested)
 
     def near(self, path: str) -> list[str]:
         """Return the paths most like `path` first, at most five."""
