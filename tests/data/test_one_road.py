@@ -240,9 +240,7 @@ def test_rows_drawn_at_random_are_the_same_on_both_roads(registry: Registry, tmp
         "metric": {"extraction": {}, "accuracy": {}},
     }  # fmt: skip
     records = unmemorize.run(suite, registry=registry, results=tmp_path / "results", device="cpu").frame
-    given = [
-        mitigated(data, registry, data.texts, retain=others.texts, seed=seed, **drawn) for seed in (0, 3)
-    ]
+    given = [mitigated(data, registry, data.texts, retain=others.texts, seed=seed, **drawn) for seed in (0, 3)]
     assert given[0].data["rows"] == {"forget": 6, "forget_unseen": 2, "retain": 6, "text": 6}
     for seed, one in zip((0, 3), given, strict=True):
         (values,) = records.filter(method="durable", seed=seed)["values"].to_list()
