@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from unmemorize.files.claims import Claim, is_alive
+from unmemorize.files.claims import Claim, holder, is_alive
 
 HOUR = 3600.0
 
@@ -68,21 +69,29 @@ def test_a_released_claim_leaves_nothing_and_can_be_taken_again(tmp_path: Path) 
     assert Claim.take(path) is not None
 
 
-def test_the_claim_of_a_killed_process_is_taken_over_when_it_is_stale(tmp_path: Path) -> None:
-    holder = _asking(tmp_path, stays=HOUR)
+@pytest.mark.parametrize("where", ["of this machine", "of another machine"])
+def test_the_claim_of_a_killed_process_is_taken_over(tmp_path: Path, where: str) -> None:
+    asking = _asking(tmp_path, stays=HOUR)
     (tmp_path / "go").touch()
-    assert holder.stdout is not None
-    assert len(holder.stdout.readline().split()) == 60
-    holder.send_signal(signal.SIGKILL)
-    holder.communicate()
-    path = tmp_path / "claims" / "7"
-    assert Claim.take(path) is None, "nobody can know yet that it is dead"
-    _age(path, 61.0)
+    assert asking.stdout is not None
+    assert len(asking.stdout.readline().split()) == 60
+    path, said = tmp_path / "claims" / "7", f"process {asking.pid}"
+    assert (holder(path), Claim.take(path)) == (said, None)
+    if where == "of another machine":
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"machine": "other", "host": "node7"}))
+        said += " on node7"
+    asking.send_signal(signal.SIGKILL)
+    asking.communicate()
+    if where == "of another machine":
+        assert Claim.take(path) is None, "nobody here can know yet that it is dead"
+        assert holder(path) == said
+        _age(path, 61.0)
     claim = Claim.take(path)
     assert claim is not None
     assert Claim.take(path) is None
     claim.release()
     assert not list(path.parent.glob("7*"))
+    assert holder(path) == ""
 
 
 def test_heartbeats_keep_a_claim_and_who_misses_them_loses_it(tmp_path: Path) -> None:

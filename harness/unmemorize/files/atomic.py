@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import errno
-import functools
-import hashlib
 import os
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from unmemorize.files.processes import is_running, machine
 
 _PREFIX, _SUFFIX = ".unmemorize-", ".partial"
 _ABANDONED = 86_400.0
@@ -135,12 +134,10 @@ def _is_partial(path: Path) -> bool:
 
 
 def _is_abandoned(partial: Path) -> bool:
-    import psutil
-
-    machine, _, rest = partial.name.removeprefix(_PREFIX).partition("-")
+    where, _, rest = partial.name.removeprefix(_PREFIX).partition("-")
     process = rest.partition("-")[0]
-    if machine == _machine() and process.isdecimal():
-        return not psutil.pid_exists(int(process))
+    if where == machine() and process.isdecimal():
+        return not is_running(int(process))
     return time.time() - partial.lstat().st_mtime > _ABANDONED
 
 
@@ -149,16 +146,7 @@ def _error(number: int, place: Path) -> OSError:
 
 
 def _partial() -> str:
-    return f"{_PREFIX}{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
-
-
-@functools.cache
-def _machine() -> str:
-    """Return a word for this machine since its start, and in it for the container in which process ids are counted."""
-    said = [socket.gethostname()]
-    with suppress(OSError):
-        said += [Path("/proc/sys/kernel/random/boot_id").read_text("ascii"), os.readlink("/proc/self/ns/pid")]
-    return hashlib.blake2b("".join(said).encode("utf-8", "replace"), digest_size=6).hexdigest()
+    return f"{_PREFIX}{machine()}-{os.getpid()}-{uuid.uuid4().hex[:12]}{_SUFFIX}"
 
 
 def _real(place: Path) -> Path:

@@ -12,7 +12,9 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
+
+from unmemorize.files.processes import is_running, machine, started
 
 STALE_AFTER: Final = 60.0
 """Seconds without a heartbeat after which the holder of a claim counts as dead."""
@@ -48,9 +50,11 @@ class Claim:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         before = _chain(path)
-        if before and not _stale(before[-1].place, stale_after):
+        if before and not _stale(before[-1], stale_after):
             return None
-        about = {"token": secrets.token_hex(8), "host": platform.node(), "process": os.getpid()}
+        me = os.getpid()
+        about = {"token": secrets.token_hex(8), "host": platform.node(), "machine": machine(), "process": me}
+        about["started"] = started(me)
         file = _File(_next(path, before), json.dumps(about).encode())
         if not _created(file):
             return None
@@ -90,7 +94,14 @@ class Claim:
 def is_alive(path: Path, stale_after: float = STALE_AFTER) -> bool:
     """Return whether somebody holds the claim on `path`, with a heartbeat in the last `stale_after` seconds."""
     chain = _chain(path)
-    return bool(chain) and not _stale(chain[-1].place, stale_after)
+    return bool(chain) and not _stale(chain[-1], stale_after)
+
+
+def holder(path: Path) -> str:
+    """Return in words who holds the claim on `path`: `process 123`, and of another machine its host; or nothing."""
+    about = _about(_chain(path)[-1:])
+    elsewhere = "" if about.get("machine") == machine() else f" on {about.get('host')}"
+    return f"process {about['process']}{elsewhere}" if "process" in about else ""
 
 
 class _File(NamedTuple):
@@ -129,8 +140,27 @@ def _created(file: _File) -> bool:
     return True
 
 
-def _stale(place: Path, seconds: float) -> bool:
-    """Return whether a file is older than so many seconds, by the clock of its own file system."""
+def _about(chain: list[_File]) -> dict[str, Any]:
+    """Return what the last of some files says of its holder; nothing, where it is damaged or was never finished."""
+    with suppress(ValueError, IndexError):
+        about = json.loads(chain[-1].content)
+        return about if isinstance(about, dict) else {}
+    return {}
+
+
+def _is_gone(about: dict[str, Any]) -> bool:
+    """Whether a holder was a process of this machine that is no longer there."""
+    process, since = about.get("process"), about.get("started")
+    if about.get("machine") != machine() or not isinstance(process, int) or not isinstance(since, float):
+        return False
+    return not is_running(process, since)
+
+
+def _stale(file: _File, seconds: float) -> bool:
+    """Return whether a claim's holder is gone, or its file older than so many seconds, by its file system's clock."""
+    if _is_gone(_about([file])):
+        return True
+    place = file.place
     with tempfile.NamedTemporaryFile(dir=place.parent, prefix=".clock-") as clock:
         os.utime(clock.name)
         now = os.stat(clock.name).st_mtime
