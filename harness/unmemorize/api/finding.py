@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unmemorize.errors import ConfigError, DataError
 from unmemorize.models.caller import plain_torch
@@ -13,6 +13,7 @@ from unmemorize.models.caller import plain_torch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from unmemorize.contracts.config import StrictConfig
     from unmemorize.contracts.context import Progress
     from unmemorize.data.corpora import Corpus
     from unmemorize.data.row_source import RowSource
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from unmemorize.search.control import Control
     from unmemorize.search.findings import Findings
     from unmemorize.search.search import Search
+
+C = TypeVar("C", bound="StrictConfig")
 
 
 @plain_torch()
@@ -69,6 +72,7 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
     from unmemorize.data.documents import RowDocuments
     from unmemorize.data.tokenization import Tokenization, bounds_of
     from unmemorize.evaluation.extraction import WindowExtraction
+    from unmemorize.search.config import FindConfig, SearchCall
     from unmemorize.search.families import marked
     from unmemorize.search.findings import Findings
     from unmemorize.search.log import SearchLog
@@ -76,7 +80,7 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
     from unmemorize.search.triviality import Trivial
     from unmemorize.search.windows import Cut
 
-    config = _config(settings)
+    config, call = _validated(FindConfig, settings), _validated(SearchCall, {"batch": batch})
     opened = _opened(texts, config)
     loaded, own_tokenizer = _loaded(model, tokenizer, device, "the model")
     bounds = bounds_of(loaded, own_tokenizer)
@@ -86,7 +90,7 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
     if own_tokenizer is None and any(document.tokens is None for document in islice(corpus.named(), 1)):
         raise _no_tokenizer()
     search = Search(
-        extraction=WindowExtraction(loaded, config.prompt, batch),
+        extraction=WindowExtraction(loaded, config.prompt, call.batch),
         tokenization=tokenization,
         corpus=corpus,
         cut=Cut(config.prompt, config.suffix, config.stride),
@@ -110,12 +114,11 @@ def find(  # noqa: PLR0913  a verb takes keywords, so that a call reads like the
     )
 
 
-def _config(settings: dict[str, Any]) -> FindConfig:
-    from unmemorize.search.config import FindConfig
+def _validated(kind: type[C], settings: dict[str, Any]) -> C:
     from unmemorize.suite.error_messages import Place, validated
 
     try:
-        return validated(FindConfig, settings, Place("find(...)", ""))
+        return validated(kind, settings, Place("find(...)", ""))
     except ConfigError as error:
         raise ConfigError(error.what, expected=error.expected, fix="see `unmemorize find --help`") from None
 
@@ -135,11 +138,11 @@ def _opened(texts: Any, config: FindConfig) -> Corpus | RowSource:
 
 
 def _loaded(model: AnyModel, tokenizer: Any, device: str | None, name: str) -> tuple[PreTrainedModel, Any]:
-    from unmemorize.execution.environment import best_device
+    from unmemorize.execution.environment import chosen_device
     from unmemorize.files.places import cache_folder
     from unmemorize.models.source import as_opened
 
-    opened = as_opened(model, tokenizer, device or best_device(), cache_folder(), name)
+    opened = as_opened(model, tokenizer, chosen_device(device), cache_folder(), name)
     return opened.model, opened.tokenizer
 
 

@@ -174,11 +174,11 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     from unmemorize.data.tokenization import bounds_of
     from unmemorize.execution.act import LoadedTestbed, Skipped, act
     from unmemorize.execution.architecture import fill_mlps
-    from unmemorize.execution.environment import best_device
+    from unmemorize.execution.environment import chosen_device
     from unmemorize.execution.runtime import Runtime
     from unmemorize.models.caller import as_left
     from unmemorize.models.source import as_opened
-    from unmemorize.suite.error_messages import Place, unknown_key, validated
+    from unmemorize.suite.error_messages import Place, called, unknown_key, validated
 
     registry = registry or load_registry()
     method_class = registry.method(method)
@@ -188,11 +188,12 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
         raise unknown_key(place, name, known)
     reading = validated(SequenceSettings, _chosen(settings, SequenceSettings), Place("mitigate(...)", ""))
     acting = method_class(validated(method_class.Config, settings, place))
-    opened = as_opened(model, tokenizer, device or best_device(), cache_folder())
+    said = called("mitigate", seed=seed, deadline=deadline, checkpointing=checkpointing, offload=offload)
+    opened = as_opened(model, tokenizer, chosen_device(device), cache_folder())
     model, tokenizer = opened.model, opened.tokenizer
     bounds = bounds_of(model, tokenizer)
     sources = Sources(forget, forget_unseen, retain, holdout, general)
-    sets = open_sets(sources, reading, tokenizer, bounds, Context(seed=seed).row_generator)
+    sets = open_sets(sources, reading, tokenizer, bounds, Context(seed=said.seed).row_generator)
     testbed = _own_testbed(model, tokenizer, sets, bounds)
     fill_mlps(testbed, registry)
     measured = _metrics(registry, metrics)
@@ -200,8 +201,8 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
         with as_left(model) as recomputed:
             recompute = checkpointing or recomputed
             device, shown = str(testbed.device), progress or Silent()
-            runtime = Runtime(device, deadline, cache_folder(), shown, recompute, offload)
-            context = runtime.context(seed, deadline)
+            runtime = Runtime(device, said.deadline, cache_folder(), shown, recompute, offload)
+            context = runtime.context(said.seed, said.deadline)
             session = LoadedTestbed(testbed, measured, _headline(measured))
             before = session.measure(context)
             outcome = act(session, acting, context)

@@ -75,6 +75,7 @@ def run(  # noqa: PLR0913  as `find`: keywords
     from unmemorize.execution.environment import chosen_device
     from unmemorize.execution.runner import run_suite
     from unmemorize.execution.runtime import Runtime
+    from unmemorize.suite.error_messages import called
     from unmemorize.suite.load import load_suite
     from unmemorize.suite.model import LOCAL, Suite
 
@@ -84,10 +85,10 @@ def run(  # noqa: PLR0913  as `find`: keywords
         if isinstance(suite, Suite)
         else load_suite(suite, registry, overrides=overrides, methods=methods, executor=executor)
     )
-    wanted = device or loaded.run.device
+    said = called("run", loaded.run, device=device, deadline=deadline)
     runtime = Runtime(
-        device=chosen_device(wanted),
-        deadline=deadline if deadline is not None else loaded.run.deadline,
+        device=chosen_device(said.device),
+        deadline=said.deadline,
         cache=cache_folder(),
         progress=progress or Silent(),
         checkpointing=loaded.run.checkpointing,
@@ -134,6 +135,7 @@ def export(
     from unmemorize.execution.environment import chosen_device
     from unmemorize.execution.export import export_testbed
     from unmemorize.execution.runtime import Runtime
+    from unmemorize.suite.error_messages import called
     from unmemorize.suite.load import load_suite
     from unmemorize.suite.model import Suite
 
@@ -144,9 +146,9 @@ def export(
         raise UnknownNameError(
             "testbed", testbed, entries, where=loaded.source, fix=f"name one of them: {next(iter(entries))}"
         )
-    wanted = device or loaded.run.device
-    runtime = Runtime(device=chosen_device(wanted), cache=cache_folder(), progress=progress or Silent())
-    return export_testbed(entries[testbed], loaded.seeds[0] if seed is None else seed, registry, runtime, Path(folder))
+    said = called("export", loaded.run, device=device, seed=loaded.seeds[0] if seed is None else seed)
+    runtime = Runtime(device=chosen_device(said.device), cache=cache_folder(), progress=progress or Silent())
+    return export_testbed(entries[testbed], said.seed, registry, runtime, Path(folder))
 
 
 def load_registry(plugins: Iterable[str | Path | object] = ()) -> Registry:

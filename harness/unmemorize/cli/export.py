@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from unmemorize.cli.options import SystemPath, interruptible, load_registry, plugin_option, shared_options
+from unmemorize.cli.options import SEED, SystemPath, interruptible, load_registry, plugin_option, shared_options
 
 if TYPE_CHECKING:
     from unmemorize.suite.model import Suite, TestbedEntry
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("suite")
 @click.option("--testbed", metavar="NAME", help="Which one, where the suite has several.")
-@click.option("--seed", type=int, help="The testbed's seed; the suite's first by default.")
+@click.option("--seed", type=SEED, help="The testbed's seed; the suite's first by default.")
 @click.option("--out", type=SystemPath(path_type=Path, file_okay=False), help="A new folder; ./TESTBED by default.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps; by default the suite's own, or the best one there is.")
 @plugin_option

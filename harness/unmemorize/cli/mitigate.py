@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from unmemorize.cli.options import SystemPath, interruptible, names, plugin_option, reading_options, shared_options
+from unmemorize.cli.options import (
+    SEED,
+    Seconds,
+    SystemPath,
+    interruptible,
+    names,
+    plugin_option,
+    reading_options,
+    shared_options,
+)
 
 if TYPE_CHECKING:
     from unmemorize.api import Mitigation
@@ -52,8 +61,8 @@ class Job(NamedTuple):
 @reading_options
 @click.option("--metrics", callback=lambda _c, _p, value: value and names(value), metavar="A,B",
               help="What is measured before and after; by default what is cheap.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides everything random.")
-@click.option("--deadline", type=click.FloatRange(min=0, min_open=True), help="Seconds that the method may take.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Decides everything random.")
+@click.option("--deadline", type=Seconds(), help="Seconds that the method may take.")
 @click.option("--checkpointing", is_flag=True, help="Recompute activations in backward passes: less memory, more time.")
 @click.option("--offload", is_flag=True, help="Keep scores and copies of weights in main memory when not in use.")
 @click.option("--revision", help="The model's branch, tag or commit on the hub.")
@@ -119,12 +128,12 @@ def _kept(out: Path) -> str:
 def _mitigated(job: Job, progress: Progress | None) -> tuple[Mitigation, Callable[[Path], object]]:
     """Do the work; return what came of it, and a function that saves it."""
     from unmemorize import api
-    from unmemorize.execution.environment import best_device
+    from unmemorize.execution.environment import chosen_device
     from unmemorize.models.source import model_fingerprint, open_model
 
     registry = api.load_registry(job.plugins)
     registry.method(job.method)  # a wrong name is told before a large model is loaded
-    opened = open_model(job.source, device=job.device or best_device(), cache=api.cache_folder())
+    opened = open_model(job.source, device=chosen_device(job.device), cache=api.cache_folder())
     mitigation = api.mitigate(
         opened, method=job.method, **job.sets,
         metrics=job.metrics, seed=job.seed, deadline=job.deadline,

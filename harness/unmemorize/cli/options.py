@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
 import sys
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 
+from unmemorize.contracts.config import LARGEST
+
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
@@ -22,6 +25,11 @@ if TYPE_CHECKING:
 
 RESULTS = Path("unmemorize-results")
 """Where results folders are made, one per suite."""
+
+SEED = click.IntRange(0, LARGEST)
+"""What a seed may be."""
+_SHOWN = 60
+"""Characters of a wrong value that an error shows."""
 
 
 def names(value: str) -> tuple[str, ...]:
@@ -34,11 +42,10 @@ def names(value: str) -> tuple[str, ...]:
 
 
 def seeds(value: str) -> tuple[int, ...]:
-    """Read a comma list of seeds."""
-    try:
-        return tuple(int(part) for part in value.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a list of seeds; write e.g. 0,1,2") from None
+    """Read a comma list of seeds; the suite says which of them it takes."""
+    if not re.fullmatch(r" *-?[0-9]{1,30} *(, *-?[0-9]{1,30} *)*", value):
+        raise click.BadParameter(f"{value[:_SHOWN]!r} is not a list of seeds; write e.g. 0,1,2")
+    return tuple(map(int, value.split(",")))
 
 
 def _with(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
@@ -79,6 +86,20 @@ class SuiteChoice:
     def folder(self, suite: Suite) -> Path:
         """Return the results folder."""
         return RESULTS / suite.name if self.results is None else self.results
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds, more than none."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number; NaN and infinity are no limits."""
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a finite number of seconds", param, ctx)
+        return seconds
 
 
 class SystemPath(click.Path):
@@ -200,7 +221,7 @@ def shared_options(
     if verbose:
         options.append(_eager("-v", "--verbose", is_flag=True, callback=_show_logs, help="Show what libraries log."))
     if threads:
-        options.append(_eager("--threads", type=click.IntRange(min=1), callback=_limit_threads, metavar="N",
+        options.append(_eager("--threads", type=click.IntRange(1, 4096), callback=_limit_threads, metavar="N",
                               help="Threads to compute on; by default as many as there are cores."))  # fmt: skip
     options.append(_eager("--traceback", is_flag=True, help="Show the whole traceback of an error."))
 

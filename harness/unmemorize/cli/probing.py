@@ -26,8 +26,7 @@ def print_probed(
     from unmemorize.execution.runtime import Runtime
     from unmemorize.files.places import cache_folder
 
-    wanted = device or run.device
-    chosen = chosen_device(wanted)
+    chosen = chosen_device(run.device if device is None else device)
     runtime = Runtime(device=chosen, cache=cache_folder(), checkpointing=run.checkpointing, offload=run.offload)
     found = list(preview(cells, registry, runtime))
     if as_json:

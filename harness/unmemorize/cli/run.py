@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from unmemorize.cli.options import SuiteChoice, interruptible, shared_options, suite_options
+from unmemorize.cli.options import Seconds, SuiteChoice, interruptible, shared_options, suite_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @suite_options
 @click.option("--device", help="cpu, cuda, cuda:1, mps; by default the suite's own, or the best one there is.")
-@click.option("--deadline", type=click.FloatRange(min=0, min_open=True), help="Seconds that a method may take.")
+@click.option("--deadline", type=Seconds(), help="Seconds that a method may take.")
 @shared_options(
     json="Print what was run and the rows of the board as JSON.", quiet="Show no progress.", verbose=True, threads=True
 )

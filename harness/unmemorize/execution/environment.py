@@ -30,16 +30,16 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def chosen_device(name: str) -> str:
-    """Return the device called `name`; for `auto`, the accelerator of this machine, or `cpu`.
+def chosen_device(name: str | None) -> str:
+    """Return the device called `name`; for `auto` and none, the accelerator of this machine, or `cpu`.
 
     Raises:
         ConfigError: this machine has no such device.
     """
-    if name != "auto":
-        checked_device(name)
-        return name
-    return best_device()
+    if name is None or name == "auto":
+        return best_device()
+    checked_device(name)
+    return name
 
 
 def best_device() -> str:

@@ -44,3 +44,10 @@ class FindConfig(StrictConfig):
     """A window is trivial from this share of suffix 4-grams that already occur in its prompt on."""
     distinct: Annotated[int, Field(ge=0)] | None = Trivial().distinct
     """It is trivial with fewer distinct suffix tokens; none: 16, or half of a suffix of fewer than 32 tokens."""
+
+
+class SearchCall(StrictConfig):
+    """What a call of `find` says beside the settings of the search: it changes no result."""
+
+    batch: Tokens | None = None
+    """Windows that are read at once; none: as many as keep the logits at 64 MiB."""

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.errors import ConfigError, nearest
 from unmemorize.suite.fields import REQUIRED, FieldFacts, describe_field, toml_literal
+from unmemorize.suite.model import CallSettings, RunSettings
 
 C = TypeVar("C", bound=StrictConfig)
 
@@ -56,6 +57,22 @@ def validated(config: type[C], values: Mapping[str, Any], place: Place) -> C:
         return config.model_validate(dict(values))
     except ValidationError as error:
         raise _translated(config, error, place) from None
+
+
+def called(call: str, run: RunSettings | None = None, **said: Any) -> CallSettings:
+    """Return what a call in Python says, and where it says none what `run` does.
+
+    Args:
+        call: the function, for errors.
+        run: the settings of a suite.
+        said: settings of `CallSettings`.
+
+    Raises:
+        ConfigError: a value of the wrong type, or out of its range.
+    """
+    own = {} if run is None else run.model_dump()
+    given = {name: value for name, value in said.items() if value is not None}
+    return validated(CallSettings, own | given, Place(f"{call}(...)", ""))
 
 
 def unknown_key(place: Place, key: str, available: Iterable[str]) -> ConfigError:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from unmemorize.contracts.config import StrictConfig
-from unmemorize.suite.model import RunSettings
+from unmemorize.suite.model import RunSettings, Seed
 
 
 class PluginSettings(StrictConfig):
@@ -33,7 +33,7 @@ class Header(StrictConfig):
     """The name by which the suite is known."""
     description: str = ""
     """What the suite compares, in a sentence or two."""
-    seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     """Every testbed and method runs once with each."""
     score: ScoreSettings = ScoreSettings()
     """The headline metrics."""

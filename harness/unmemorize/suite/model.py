@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, PositiveFloat, SerializeAsAny
 from pydantic_core import to_jsonable_python
 
 from unmemorize.contracts.config import StrictConfig
+
+Seed = Annotated[int, Field(ge=0)]
 
 LOCAL = "local"
 """The executor that every run has: this process."""
@@ -60,12 +62,19 @@ class RunSettings(StrictConfig):
     """Whether scores, masks and copies of weights wait in main memory, and not beside the weights."""
 
 
+class CallSettings(RunSettings):
+    """What a call in Python says beside a suite or without one."""
+
+    seed: Seed = 0
+    """Decides everything random."""
+
+
 class Suite(StrictConfig):
     """A suite, ready to be planned."""
 
     name: str
     description: str
-    seeds: tuple[int, ...]
+    seeds: tuple[Seed, ...]
     memorization: str
     """Name of the headline memorization metric."""
     utility: str
