@@ -71,7 +71,7 @@ class Claim:
     def release(self) -> None:
         """Let others take it; a second time does nothing."""
         with suppress(OSError):  # what cannot be removed goes stale
-            # From the oldest on: whoever is about to follow one of them finds the chain broken and gives up.
+            # From the oldest on: a process about to follow one of them finds the chain broken and gives up.
             for file in _chain(self.path) if self.held else ():
                 file.place.unlink(missing_ok=True)
         self._released.set()
