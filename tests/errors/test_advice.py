@@ -33,6 +33,7 @@ SAID_BY: dict[str, tuple[str, ...]] = {
     "suite/overrides.py": ("run", "plan"),
     "testing/": ("check",),
     "cli/__init__.py": tuple(COMMANDS),
+    "cli/failures.py": tuple(COMMANDS),
     **{f"cli/{name}.py": (name,) for name in COMMANDS},
 }
 """Who can say what stands in a file, or in a function or class of it: the first entry that begins the place counts."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
 
+from unmemorize.cli.streams import open_streams, silence
 from unmemorize.errors import UnmemorizeError
 from unmemorize.files.installed import isolate_malformed
 
@@ -27,6 +30,9 @@ COMMANDS = {
     "check": "Check a plugin against every rule of its contract, in seconds.",
     "plugins": "Show which plugins are loaded, and which are broken and why.",
 }
+
+UNREAD = 141
+"""The status of a command whose output nobody reads any more: that of a program which SIGPIPE has ended."""
 
 
 class _Lazy(click.Group):
@@ -56,6 +62,9 @@ class _Lazy(click.Group):
         except KeyboardInterrupt:  # where a command has nothing of its own to say
             click.echo("\ninterrupted: nothing was changed; the same command starts again", err=True)
             ctx.exit(130)
+        except BrokenPipeError:  # whoever read the output has enough
+            silence()
+            ctx.exit(UNREAD)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -73,20 +82,27 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's error is printed in its three parts and ends with status 2."""
+    """Run the command line; a user's error is printed in its three parts and ends with status 2, a bug with 70."""
+    open_streams()
     try:
-        group(standalone_mode=True)
-    except UnmemorizeError as error:
+        group(standalone_mode=True, color=False if os.environ.get("NO_COLOR") else None)
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:
         if "--traceback" in sys.argv:
             raise
-        click.echo(_shown(error), err=True)
-        sys.exit(2)
+        from unmemorize.cli.failures import in_words, status_of
+
+        with suppress(OSError):  # nobody reads it
+            click.echo(_shown(error if isinstance(error, UnmemorizeError) else in_words(error)), err=True)
+        sys.exit(status_of(error))
 
 
 def _shown(error: UnmemorizeError) -> str:
     label = click.style("error:", fg="red", bold=True)
-    return (
+    text = (
         f"{label} {error.what}\n"
         f"  {click.style('expected:', bold=True)} {error.expected}\n"
         f"  {click.style('fix:', bold=True)} {error.fix}"
     )
+    return click.unstyle(text) if os.environ.get("NO_COLOR") else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from types import TracebackType
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from unmemorize.cli.streams import WIDEST, window_width
 from unmemorize.registry.hookspecs import CellEvent, hookimpl
 
 QUIET_SECONDS = 10.0
@@ -33,8 +36,8 @@ class TerminalProgress:
     """
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._live = self._console.is_terminal
+        self._live = sys.stderr.isatty()
+        self._console = Console(stderr=True, width=window_width(WIDEST) if self._live else WIDEST)
         self._bars = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(),
             TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True,
@@ -81,7 +84,7 @@ class TerminalProgress:
         color = {"done": "green", "failed": "red", "skipped": "yellow"}[event.status]
         where = f"{event.index + 1:>3}/{event.total}"
         what = f"{event.testbed}: {event.method} (seed {event.seed})"
-        self._console.print(f"  {where} [{color}]{event.status:<7}[/] {spent}  {what}", highlight=False)
+        self._console.print(f"  {where} [{color}]{event.status:<7}[/] {spent}  {escape(what)}", highlight=False)
         if self._cells is not None:
             self._bars.update(self._cells, completed=event.index + 1)
 

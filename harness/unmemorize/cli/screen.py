@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -16,6 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from unmemorize.cli.streams import window_width
+
 if TYPE_CHECKING:
     from unmemorize.leaderboard.board import Board
 
@@ -25,8 +26,7 @@ WIDE = 160
 
 def console() -> Console:
     """Return a console for standard output."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=WIDE)
+    return Console(highlight=False, width=window_width(WIDE) if sys.stdout.isatty() else WIDE)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -54,7 +54,7 @@ def only_json() -> Iterator[None]:
     with ExitStack() as stack:
         out = sys.stdout
         if out is sys.__stdout__:
-            out = stack.enter_context(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+            out = stack.enter_context(os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace"))
             os.dup2(2, 1)
             stack.callback(lambda: os.dup2(out.fileno(), 1))
         token = _output.set(out)
@@ -74,8 +74,8 @@ def print_board(board: Board) -> None:
     from unmemorize.leaderboard.terminal import PIPED_WIDTH, to_text
 
     window = sys.stdout.isatty()
-    width = shutil.get_terminal_size((PIPED_WIDTH, 24)).columns if window else PIPED_WIDTH
-    click.echo(to_text(board, width=width, color=window))
+    width = window_width(PIPED_WIDTH) if window else PIPED_WIDTH
+    click.echo(to_text(board, width=width, color=window and not os.environ.get("NO_COLOR")))
 
 
 def duration(seconds: float) -> str:
