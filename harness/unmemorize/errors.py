@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from unmemorize.untrusted import plain
+
 __all__ = [
     "BrokenPluginError",
     "ConfigError",
@@ -30,6 +32,10 @@ __all__ = [
 ]
 
 
+_LONGEST = 4_000
+"""Characters of each part of an error: names and reasons that are shown may come from anywhere."""
+
+
 def nearest(name: str, available: Iterable[str], *, most: int = 8) -> list[str]:
     """Return `available`, the names most like `name` first, at most `most` of them."""
     names = sorted(set(available))
@@ -53,8 +59,8 @@ class UnmemorizeError(Exception):
     """
 
     def __init__(self, what: str, *, expected: str, fix: str) -> None:
-        self.what, self.expected, self.fix = what, expected, fix
-        super().__init__(f"{what}\n  expected: {expected}\n  fix: {fix}")
+        self.what, self.expected, self.fix = (plain(part, _LONGEST) for part in (what, expected, fix))
+        super().__init__(f"{self.what}\n  expected: {self.expected}\n  fix: {self.fix}")
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.expected, self.fix)

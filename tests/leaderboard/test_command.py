@@ -118,7 +118,7 @@ def test_every_format_can_be_written_to_a_file(board, here, base, record, kind):
 
 @pytest.mark.parametrize(
     ("name", "start"),
-    [("b.md", "## quick"), ("b.csv", "suite,"), ("b.tex", "% needs"), ("b.html", "<!doctype html>")],
+    [("b.md", "## quick"), ("b.csv", '"suite",'), ("b.tex", "% needs"), ("b.html", "<!doctype html>")],
 )
 def test_the_form_follows_the_ending(board, here, base, name, start):
     store("one", base)

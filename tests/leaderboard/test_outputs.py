@@ -137,7 +137,7 @@ def test_the_page_is_well_formed_and_complete(board):
 def test_the_page_needs_nothing_from_elsewhere(board):
     text = to_html(board)
     assert Page(text).addresses == []
-    assert "http" not in text
+    assert "://" not in text
     assert "@import" not in text
     assert "url(" not in text
     assert "prefers-color-scheme: dark" in text

@@ -138,7 +138,7 @@ def test_a_record_of_a_newer_release_with_more_fields_is_read(store, make_record
 
 def test_a_lone_surrogate_in_a_traceback_does_not_lose_the_record(store, make_record):
     store.append(make_record("a", "failed", traceback="path \udc80 here"))
-    assert store.record("a").traceback == "path ? here"
+    assert store.record("a").traceback == "path � here"
 
 
 def test_latest_prefers_done_and_otherwise_the_last(store, make_record):

@@ -14,6 +14,7 @@ from unmemorize.leaderboard.rows import chosen_rows
 from unmemorize.leaderboard.variants import variants
 from unmemorize.results.merge import latest
 from unmemorize.results.record import BASE
+from unmemorize.untrusted import NAME, SENTENCE, line, plain
 
 HOME: Final = "unmemorize"
 """The distribution whose methods need no word about where they come from."""
@@ -119,11 +120,37 @@ def _table(head: dict[str, Any], variant: str, rows: pl.DataFrame, missing: pl.D
     own = rows.filter(pl.col("table") == head["table"]) if head["table"] is not None else rows.clear()
     here = pl.all_horizontal(pl.col(name) == head[name] for name in PLACE)
     return Table(
-        suite=head["suite"],
-        testbed=head["testbed"],
-        variant=variant,
-        memorization=head["memorization"],
-        utility=head["utility"],
-        rows=ranked(own).with_columns(variant=pl.lit(variant)).select(COLUMNS),
-        unfinished=missing.filter(here).select("method", "status", "reason", "count"),
+        suite=line(head["suite"], NAME),
+        testbed=line(head["testbed"]),
+        variant=line(variant),
+        memorization=line(head["memorization"], NAME),
+        utility=line(head["utility"], NAME),
+        rows=_readable(ranked(own).with_columns(variant=pl.lit(variant)).select(COLUMNS)),
+        unfinished=_readable(missing.filter(here).select("method", "status", "reason", "count")),
     )
+
+
+_JSON: Final = ("method_config", "provider_config")
+_LONG: Final = ("testbed", "variant", "reason")
+_MOST: Final = 40
+"""Flags and needs of one row that are shown."""
+
+
+def _readable(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows with every text on one line, of a length for tables, and with nothing in it that acts."""
+    return rows.with_columns(_readable_column(column) for column in rows if column.dtype in (pl.String, _TEXTS))
+
+
+_TEXTS: Final = pl.List(pl.String)
+
+
+def _readable_column(column: pl.Series) -> pl.Series:
+    if column.dtype == _TEXTS:
+        listed = [None if texts is None else [line(text, NAME) for text in texts[:_MOST]] for texts in column.to_list()]
+        return pl.Series(column.name, listed, dtype=_TEXTS)
+    most = SENTENCE if column.name in _LONG else NAME
+    shown = {
+        text: text if text is None else plain(text) if column.name in _JSON else line(text, most)
+        for text in column.unique()
+    }
+    return pl.Series(column.name, [shown[text] for text in column], dtype=pl.String)

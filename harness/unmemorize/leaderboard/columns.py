@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
+from string import ascii_lowercase
 from typing import Any, Final
 
 from unmemorize.leaderboard import numbers
@@ -66,7 +68,8 @@ def _named_after(column: Column, table: Table) -> Column:
 def flag_codes(column: Column) -> dict[str, str]:
     """Return a letter for each flag in a column of flags."""
     flags = sorted({flag for value in column.values for flag in value})
-    return {flag: chr(ord("a") + number) for number, flag in enumerate(flags)}
+    letters = [*ascii_lowercase, *map("".join, product(ascii_lowercase, repeat=2))]
+    return dict(zip(flags, letters, strict=False))
 
 
 def with_flag_codes(column: Column) -> Column:

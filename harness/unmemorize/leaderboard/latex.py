@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,26 +15,10 @@ from unmemorize.leaderboard.columns import (
     with_flag_codes,
     without_interval,
 )
+from unmemorize.untrusted import latex
 
 _LEFT_OUT: Final = frozenset({"frontier", "flags", "config", "configs", "origin", "seeds", "utility_before", "edited"})
 """What stands elsewhere: beside the method's name, in the caption, in the base row, or in the CSV."""
-
-_SPECIAL: Final = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "–": "--",
-    FRONTIER: r"$\blacklozenge$",
-}
 
 
 def to_latex(board: Board) -> str:
@@ -50,7 +33,7 @@ def _table(table: Table, home: str) -> str:
     flags = [f"({codes[flag]}) {flag}: {rule}." for flag, rule in legend(table)]
     below = [f"{line}." for line in unfinished_lines(table)]
     sentences = [f"{table.title}.", *caption(table), *third_parties(table, home), *flags, *below]
-    text = " ".join(_escape(sentence) for sentence in sentences)
+    text = " ".join(latex(sentence) for sentence in sentences)
     grid = _grid(shown, table) if shown else []
     lines = [r"\begin{table*}", r"\centering\small", *grid, rf"\caption{{{text}}}", r"\end{table*}"]
     return "\n".join(lines) + "\n"
@@ -59,7 +42,7 @@ def _table(table: Table, home: str) -> str:
 def _grid(shown: list[Column], table: Table) -> list[str]:
     kept = [column for column in shown if column.name not in _LEFT_OUT]
     cells = [_marked(shown, table) if column.name == "method" else _cells(column) for column in kept]
-    first, second = ([_escape(column.header[line]) for column in kept] for line in (0, 1))
+    first, second = ([latex(column.header[line]) for column in kept] for line in (0, 1))
     align = "".join("r" if column.right else "l" for column in kept)
     body = [_row(row) for row in zip(*cells, strict=True)]
     return [
@@ -70,7 +53,7 @@ def _grid(shown: list[Column], table: Table) -> list[str]:
 
 def _cells(column: Column) -> list[str]:
     plain = without_interval(column) if column.name == "score" else column
-    return [_escape(cell) for cell in plain.cells]
+    return [latex(cell) for cell in plain.cells]
 
 
 def _marked(shown: list[Column], table: Table) -> list[str]:
@@ -80,14 +63,10 @@ def _marked(shown: list[Column], table: Table) -> list[str]:
     marked = []
     for method, frontier, codes in zip(table.rows["method"], table.rows["frontier"], letters, strict=True):
         mark = f"$^{{{codes.replace(' ', ',')}}}$" if codes else ""
-        marked.append(f"{_escape(method)}{mark}{' ' + _SPECIAL[FRONTIER] if frontier else ''}")
+        marked.append(f"{latex(method)}{mark}{' ' + latex(FRONTIER) if frontier else ''}")
     return marked
 
 
 def _row(cells: Sequence[str]) -> str:
     # A row that starts with a bracket would be read as an option of the line break before it.
     return " & ".join(f"{{{cell}}}" if cell.startswith("[") else cell for cell in cells) + r" \\"
-
-
-def _escape(text: str) -> str:
-    return re.sub("|".join(map(re.escape, _SPECIAL)), lambda match: _SPECIAL[match.group()], text)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from unmemorize.leaderboard.board import Board, Table
 from unmemorize.leaderboard.captions import caption, legend, unfinished_lines
 from unmemorize.leaderboard.columns import columns
+from unmemorize.untrusted import TEXT, markdown
 
 
 def to_markdown(board: Board) -> str:
@@ -15,28 +16,22 @@ def to_markdown(board: Board) -> str:
 
 
 def _section(table: Table, home: str) -> str:
-    lines = [f"## {_escape(table.title)}", ""]
+    lines = [f"## {markdown(table.title)}", ""]
     if table.rows.height:
         lines += [*_grid(table, home), ""]
-    lines += [_escape(" ".join(caption(table))), ""]
-    entries = [f"**{_escape(flag)}**: {_escape(rule)}." for flag, rule in legend(table)]
-    entries += [_escape(line) for line in unfinished_lines(table)]
+    lines += [markdown(" ".join(caption(table)), TEXT), ""]
+    entries = [f"**{markdown(flag)}**: {markdown(rule)}." for flag, rule in legend(table)]
+    entries += [markdown(line) for line in unfinished_lines(table)]
     return "\n".join(lines + [f"- {entry}" for entry in entries]) + "\n"
 
 
 def _grid(table: Table, home: str) -> list[str]:
     shown = columns(table, home)
-    headers = [_escape(" ".join(column.header).strip()) for column in shown]
+    headers = [markdown(" ".join(column.header).strip()) for column in shown]
     rules = ["---:" if column.right else "---" for column in shown]
-    rows = zip(*[[_escape(cell) for cell in column.cells] for column in shown], strict=True)
+    rows = zip(*[[markdown(cell) for cell in column.cells] for column in shown], strict=True)
     return [_line(row) for row in (headers, rules, *rows)]
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _escape(text: str) -> str:
-    for character in "\\|`*_<>[]":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())

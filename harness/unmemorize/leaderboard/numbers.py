@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from unmemorize.untrusted import line
+
 NONE: Final = "–"
 
 
@@ -49,7 +51,7 @@ def percent(share: float | None) -> str:
 def config(text: str) -> str:
     """Return a configuration, given as JSON, in one line: `ratio=0.01 scope=layer`."""
     settings = json.loads(text)
-    return " ".join(f"{key}={_setting(value)}" for key, value in settings.items()) or NONE
+    return line(" ".join(f"{key}={_setting(value)}" for key, value in settings.items())) or NONE
 
 
 def _setting(value: object) -> str:

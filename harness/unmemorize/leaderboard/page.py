@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import replace
-from html import escape
 from typing import Final
 
 from unmemorize.leaderboard.board import Board, Table
@@ -12,6 +13,7 @@ from unmemorize.leaderboard.columns import FRONTIER, Column, columns
 from unmemorize.leaderboard.flags import meaning
 from unmemorize.leaderboard.scatter import to_svg
 from unmemorize.results.record import BASE
+from unmemorize.untrusted import html
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1c2024; --soft: #62686f; --line: #d9dde1; --paper: #fff;
@@ -24,6 +26,7 @@ _STYLE: Final = """
 body { margin: 0 auto; max-width: 1640px; padding: 24px 16px; color: var(--ink); background: var(--paper);
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { font-size: 22px; }
+h1, h2, p, dl, li { overflow-wrap: anywhere; }
 h2 { font-size: 18px; margin: 36px 0 10px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; width: 100%; }
@@ -37,7 +40,7 @@ th[aria-sort=ascending] button::after { content: " \\25B4"; }
 th[aria-sort=descending] button::after { content: " \\25BE"; }
 th button.right, td.right { text-align: right; }
 td small { display: block; color: var(--soft); font-size: 11.5px; line-height: 1.2; }
-td.method { font-weight: 600; }
+td.method { font-weight: 600; white-space: normal; min-width: 130px; max-width: 300px; overflow-wrap: anywhere; }
 td.method small { font-weight: 400; white-space: normal; max-width: 130px; overflow-wrap: anywhere; }
 td.needs { white-space: normal; min-width: 96px; }
 td.config, td.settings { white-space: normal; min-width: 150px; color: var(--soft); }
@@ -79,6 +82,17 @@ for (const button of document.querySelectorAll("th button")) button.addEventList
 """
 
 
+def _hashed(content: str) -> str:
+    """Return how a policy names an inline script or style that may be used."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+
+_POLICY: Final = "; ".join(
+    ["default-src 'none'", f"style-src {_hashed(_STYLE)}", f"script-src {_hashed(_SCRIPT)}", "form-action 'none'"]
+)
+"""The page may use this style and this script, and nothing else from anywhere: text that became markup stays dead."""
+
+
 def to_html(board: Board, *, title: str = "unmemorize leaderboard") -> str:
     """Return the board as a self-contained page: sortable tables, a picture of each, light and dark."""
     sections = "\n".join(_section(table, board.home) for table in board.tables)
@@ -86,12 +100,13 @@ def to_html(board: Board, *, title: str = "unmemorize leaderboard") -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
+<title>{html(title)}</title>
 <style>{_STYLE}</style>
 </head>
 <body>
-<h1>{escape(title)}</h1>
+<h1>{html(title)}</h1>
 {sections}
 <script>{_SCRIPT}</script>
 </body>
@@ -100,14 +115,15 @@ def to_html(board: Board, *, title: str = "unmemorize leaderboard") -> str:
 
 
 def _section(table: Table, home: str) -> str:
-    parts = [f"<section>\n<h2>{escape(table.title)}</h2>"]
+    parts = [f"<section>\n<h2>{html(table.title)}</h2>"]
     if table.rows.height:
         parts += [_grid(table, home), to_svg(table)]
-    parts.append(f'<p class="how">{escape(" ".join(caption(table)))}</p>')
-    entries = [f"<dt>{escape(flag)}</dt><dd>{escape(rule)}</dd>" for flag, rule in legend(table)]
+    parts.append(f'<p class="how">{html(" ".join(caption(table)))}</p>')
+    entries = [f"<dt>{html(flag)}</dt><dd>{html(rule)}</dd>" for flag, rule in legend(table)]
     if entries:
         parts.append(f"<dl>{''.join(entries)}</dl>")
-    lines = [f'<li class="{line.partition(":")[0]}">{escape(line)}</li>' for line in unfinished_lines(table)]
+    statuses = (' class="failed"' if status == "failed" else "" for status in table.unfinished["status"])
+    lines = [f"<li{kind}>{html(text)}</li>" for kind, text in zip(statuses, unfinished_lines(table), strict=True)]
     if lines:
         parts.append(f'<ul class="left-out">{"".join(lines)}</ul>')
     return "\n".join([*parts, "</section>"])
@@ -141,7 +157,7 @@ def _row_class(method: str, frontier: bool) -> str:  # noqa: FBT001 - a cell of 
 
 
 def _head(column: Column) -> str:
-    text = "<br>".join(escape(line) for line in column.header if line) or FRONTIER
+    text = "<br>".join(html(line) for line in column.header if line) or FRONTIER
     kind = "number" if column.right else "text"
     return f'<th scope="col" data-kind="{kind}"><button class="{_side(column)}">{text}</button></th>'
 
@@ -155,14 +171,14 @@ def _cell(column: Column, number: int) -> str:
     inner = "".join(_flag(flag) for flag in value) if column.name == "flags" else _two_lines(text)
     key = "" if value is None else str(value) if column.right else text
     classes = f"{_side(column)} {'front' if column.name == 'frontier' else column.name}"
-    return f'<td class="{classes}" data-sort="{escape(key)}">{inner}</td>'
+    return f'<td class="{classes}" data-sort="{html(key)}">{inner}</td>'
 
 
 def _two_lines(text: str) -> str:
     """Set what stands in brackets (an interval, an origin) on a line of its own."""
     first, bracket, rest = text.partition(" [")
-    return f"{escape(first)}<small>[{escape(rest)}</small>" if bracket else escape(text)
+    return f"{html(first)}<small>[{html(rest)}</small>" if bracket else html(text)
 
 
 def _flag(flag: str) -> str:
-    return f'<span class="flag" title="{escape(meaning(flag))}">{escape(flag)}</span>'
+    return f'<span class="flag" title="{html(meaning(flag))}">{html(flag)}</span>'

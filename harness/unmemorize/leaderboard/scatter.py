@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from html import escape
 from typing import Final, NamedTuple
 
 from unmemorize.leaderboard.board import Table
 from unmemorize.results.record import BASE
+from unmemorize.untrusted import html
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 680, 360, 64, 46, 14, 140
 _TICKS: Final = 5
@@ -55,7 +55,7 @@ def to_svg(table: Table) -> str:
     points = [_point(row, across, up) for row in rows]
     parts = [*_axes(table, across, up), *map(_mark, points), *_labels(points)]
     label = f"memorized against utility on {table.title}"
-    head = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">'
+    head = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html(label)}">'
     return "\n".join([head, *parts, "</svg>"])
 
 
@@ -74,7 +74,7 @@ def _point(row: dict[str, object], across: _Scale, up: _Scale) -> _Point:
 
 
 def _mark(point: _Point) -> str:
-    title = f"<title>{escape(point.title)}</title>"
+    title = f"<title>{html(point.title)}</title>"
     if point.kind == "base":
         corner = f'x="{point.x - 4.5:.1f}" y="{point.y - 4.5:.1f}"'
         return f'<rect class="base" {corner} width="9" height="9">{title}</rect>'
@@ -90,7 +90,7 @@ def _labels(points: list[_Point]) -> list[str]:
         while any(abs(y - v) < _LINE and x < u + w and u < x + width for u, v, w in placed):
             y += 1
         placed.append((x, y, width))
-        labels.append(f'<text x="{x:.1f}" y="{y:.1f}">{escape(point.method)}</text>')
+        labels.append(f'<text x="{x:.1f}" y="{y:.1f}">{html(point.method)}</text>')
     return labels
 
 
@@ -109,4 +109,4 @@ def _axes(table: Table, across: _Scale, up: _Scale) -> list[str]:
     parts.append(f'<text class="name" x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">memorized after, %</text>')
     turn = f"rotate(-90 14 {(_TOP + bottom) / 2})"
     where = f'x="14" y="{(_TOP + bottom) / 2}" transform="{turn}"'
-    return [*parts, f'<text class="name" {where} text-anchor="middle">{escape(table.utility)} after</text>']
+    return [*parts, f'<text class="name" {where} text-anchor="middle">{html(table.utility)} after</text>']

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+from unmemorize.files.privacy import public
+from unmemorize.untrusted import plain
 
 BASE = "base"
 """The name under which the unmitigated testbed is measured."""
 
 Status = Literal["done", "failed", "skipped"]
+
+
+_FREE = (
+    *("testbed", "provider_config", "fingerprint", "method_config", "metrics", "flags", "notes", "testbed_facts"),
+    *("environment", "reason", "traceback"),
+)
+"""Fields in which paths may stand."""
+_LONGEST = {"reason": 2_000, "traceback": 20_000}
+"""Characters that are kept."""
 
 
 class _Row(BaseModel):
@@ -50,7 +62,7 @@ class PluginOrigin(_Row):
 
 
 class Record(_Row):
-    """What came of one cell."""
+    """What came of one cell. Records are published: they hold no home folder, no absolute path and no token."""
 
     key: str
     """Content hash of everything that can change the cell's numbers."""
@@ -107,3 +119,13 @@ class Record(_Row):
     reason: str | None
     """Why the cell was skipped or failed, in the words a user can act on."""
     traceback: str | None
+
+    @field_validator(*_FREE)
+    @classmethod
+    def _without_private(cls, value: Any) -> Any:
+        return public(value)
+
+    @field_validator("reason", "traceback")
+    @classmethod
+    def _readable(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return None if value is None else plain(value, _LONGEST[str(info.field_name)])
