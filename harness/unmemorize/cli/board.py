@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from unmemorize.cli.echo import echo
 from unmemorize.cli.options import RESULTS, SystemPath, shared_options
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def command(sources: tuple[str, ...], kind: str | None, output: Path | None, all
     if output is not None or not as_json:
         _write(board, kind or _by_ending(output), output)
     for line in report(merged, [str(folder) for folder in folders]):
-        click.echo(line, err=True)
+        echo(line, err=True)
 
 
 def _folders(sources: tuple[str, ...]) -> list[Path]:
@@ -93,7 +94,7 @@ def _read(folder: Path) -> pl.DataFrame:
         lines = (
             "1 line that is no record was" if reading.torn == 1 else f"{reading.torn} lines that are no records were"
         )
-        click.echo(f"note: {lines} left out of {folder / 'records.jsonl'}", err=True)
+        echo(f"note: {lines} left out of {folder / 'records.jsonl'}", err=True)
     return reading.frame
 
 
@@ -123,7 +124,7 @@ def _write(board: Board, kind: str, output: Path | None) -> None:
 
     if output is not None:
         _save(rendered(board, kind), output)
-        click.echo(f"wrote {output}", err=True)
+        echo(f"wrote {output}", err=True)
     elif kind == "terminal":
         print_board(board)
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from unmemorize.cli.echo import echo
 from unmemorize.cli.options import interruptible, load_registry, names, plugin_option, shared_options
 
 if TYPE_CHECKING:
@@ -120,14 +121,14 @@ def _examined(examination: Examination, *, quiet: bool) -> Report:
     from unmemorize.testing.checking import report
 
     verdicts = []
-    click.secho(f"{examination.kind} {examination.name}", bold=True)
+    echo(f"{examination.kind} {examination.name}", bold=True)
     for tasks in _by_rule(examination):
         ended = [examination.verdict(task) for task in tasks]
         verdicts += ended
         _show(ended, quiet=quiet)
     whole = report(examination, verdicts)
     _show(list(whole.verdicts[len(verdicts) :]), quiet=quiet)
-    click.echo(f"{whole.summary()}\n")
+    echo(f"{whole.summary()}\n")
     return whole
 
 
@@ -145,9 +146,10 @@ def _show(verdicts: list[Verdict], *, quiet: bool) -> None:
     for status, reason in statuses:
         same = [verdict for verdict in verdicts if (verdict.status, verdict.reason) == (status, reason)]
         rule = same[0].rule
-        line = f"  {click.style(f'{status:<14}', fg=_COLORS[status])} {rule.name:<26} {reason or rule.statement}"
+        line = f" {rule.name:<26} {reason or rule.statement}"
         on = [verdict.architecture for verdict in same if verdict.architecture]
-        click.echo(line + (f" ({', '.join(on)})" if len(statuses) > 1 and on else ""))
+        where = f" ({', '.join(on)})" if len(statuses) > 1 and on else ""
+        echo(line + where, lead=f"  {status:<14}", fg=_COLORS[status])
         _show_findings([(finding, verdict.architecture) for verdict in same for finding in verdict.findings])
 
 
@@ -162,4 +164,4 @@ def _show_findings(findings: list[tuple[Finding, str | None]]) -> None:
 
 
 def _part(label: str, text: str) -> None:
-    click.echo(f"      {click.style(f'{label}:'.ljust(10), bold=True)}{text}")
+    echo(text, lead=f"      {label + ':':<10}", bold=True)

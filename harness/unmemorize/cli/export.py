@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from unmemorize.cli.echo import echo
 from unmemorize.cli.options import SEED, SystemPath, interruptible, load_registry, plugin_option, shared_options
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def command(
         print_json({"folder": str(folder), "files": [str(path) for path in written]})
         return
     for path in written:
-        click.echo(path)
+        echo(path)
 
 
 def _kept(folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unmemorize.cli.echo import echo
 from unmemorize.cli.options import SystemPath, interruptible, shared_options
 
 if TYPE_CHECKING:
@@ -112,12 +113,12 @@ def _print(findings: Findings, model: str, out: Path, written: int) -> None:
 
     settings, valued = findings.settings, findings.kept(trivial=False)
     lengths = f"{settings['prompt']} + {settings['suffix']} tokens, one every {settings['stride']}"
-    click.echo(f"{findings.documents:,} documents, {findings.tokens:,} tokens; windows of {lengths}")
+    echo(f"{findings.documents:,} documents, {findings.tokens:,} tokens; windows of {lengths}")
     if not settings["special_tokens"].startswith("none: the"):
-        click.echo(f"Special tokens: {settings['special_tokens']}")
+        echo(f"Special tokens: {settings['special_tokens']}")
     if 2 * findings.short > findings.documents:
-        click.echo(f"{findings.short:,} documents are shorter than a window: nothing of them was checked.")
-    click.echo()
+        echo(f"{findings.short:,} documents are shorter than a window: nothing of them was checked.")
+    echo()
     rows = [
         [name, *(f"{number:,}" for number in Counts.of(windows))]
         for name, windows in (("all", findings.windows), ("not trivial", valued))
@@ -127,11 +128,11 @@ def _print(findings: Findings, model: str, out: Path, written: int) -> None:
     _print_control(valued)
     _print_examples(findings)
     speed = findings.checked / max(findings.seconds, 1e-9)
-    click.echo(f"\n{duration(findings.seconds)}, {speed:,.1f} windows/s. {written:,} rows in {out}")
+    echo(f"\n{duration(findings.seconds)}, {speed:,.1f} windows/s. {written:,} rows in {out}")
     if not findings.windows:
-        click.echo("Nothing is regurgitated. More text, a smaller --stride or a shorter --suffix may show more.")
+        echo("Nothing is regurgitated. More text, a smaller --stride or a shorter --suffix may show more.")
     if valued:
-        click.echo(
+        echo(
             f"Next: unmemorize mitigate {shlex.quote(model)} --forget {shlex.quote(str(out))} "
             "--method METHOD --out FOLDER"
         )
@@ -142,7 +143,7 @@ def _print_control(windows: Sequence[FoundWindow]) -> None:
     if known:
         extractable = sum(bool(window.control_extracted) for window in known)
         share = sum(window.control_share or 0.0 for window in known) / len(known)
-        click.echo(
+        echo(
             f"Of these {len(known):,}, the control regurgitates {extractable:,}; "
             f"it gets {share:.0%} of their tokens right."
         )
@@ -152,12 +153,12 @@ def _print_examples(findings: Findings) -> None:
     """Show a few of the windows that count, or say that there are none."""
     examples = findings.kept(trivial=False, overlaps=False, duplicates=False)[:EXAMPLES]
     if findings.windows and not examples:
-        click.echo("\nEvery one of them could have been guessed from its prompt: there is no sign of memorization.")
+        echo("\nEvery one of them could have been guessed from its prompt: there is no sign of memorization.")
     for window in examples:
         where = "" if window.char_offset is None else f", character {window.char_offset:,}"
-        click.echo(f"\n{window.source}{where} (margin {window.margin:.2f})")
-        click.echo(f"  shown:   {_line(window.prompt_text, last=True)}")
-        click.echo(f"  extractable: {_line(window.suffix_text, last=False)}")
+        echo(f"\n{window.source}{where} (margin {window.margin:.2f})")
+        echo(f"  shown:   {_line(window.prompt_text, last=True)}")
+        echo(f"  extractable: {_line(window.suffix_text, last=False)}")
 
 
 def _line(text: str, *, last: bool) -> str:

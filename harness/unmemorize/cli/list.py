@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unmemorize.cli.echo import echo
 from unmemorize.cli.options import load_registry, plugin_option, shared_options
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _print(plural: str, rows: list[dict[str, Any]]) -> None:
     from unmemorize.registry.discovery import is_own
 
     if not rows:
-        click.echo(f"{plural}: none is registered\n")
+        echo(f"{plural}: none is registered\n")
         return
     columns = [column for column in rows[0] if column not in ("plugin", "distribution", "version")]
     lines = []
@@ -84,7 +85,7 @@ def _print(plural: str, rows: list[dict[str, Any]]) -> None:
         foreign = "" if is_own(row["distribution"]) else f"{row['distribution']} {row['version']}"
         lines.append([*(_cell(column, row[column]) for column in columns), foreign])
     print_table(plural, [*columns, "from"], lines)
-    click.echo()
+    echo()
 
 
 def _cell(column: str, value: Any) -> str:
@@ -96,7 +97,7 @@ def _cell(column: str, value: Any) -> str:
 def _print_trouble(registry: Registry) -> None:
     broken = [info.label for info in registry.plugins() if info.status == "broken"]
     if broken:
-        click.echo(f"Broken and not loaded: {', '.join(broken)}. `unmemorize plugins` shows why.")
+        echo(f"Broken and not loaded: {', '.join(broken)}. `unmemorize plugins` shows why.")
     for collision in registry.collisions():
         origins = " and ".join(collision.origins)
-        click.echo(f"Not usable: the {collision.kind} {collision.name!r}, registered by {origins}.")
+        echo(f"Not usable: the {collision.kind} {collision.name!r}, registered by {origins}.")

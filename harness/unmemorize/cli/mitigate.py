@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from unmemorize.cli.echo import echo
 from unmemorize.cli.options import (
     SEED,
     Seconds,
@@ -107,8 +108,8 @@ def command(
     if as_json:
         print_json(json.loads((out / REPORT).read_text(encoding="utf-8")) | {"out": str(out)})
         return
-    click.echo(mitigation)
-    click.echo(f"\nSaved to {out}: AutoModelForCausalLM.from_pretrained({str(out)!r}) loads it; README.md is its card.")
+    echo(mitigation)
+    echo(f"\nSaved to {out}: AutoModelForCausalLM.from_pretrained({str(out)!r}) loads it; README.md is its card.")
 
 
 def _share(given: str) -> str | float:

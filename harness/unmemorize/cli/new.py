@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from unmemorize.cli.echo import echo
 from unmemorize.cli.options import SystemPath, shared_options
 from unmemorize.scaffold import KINDS, STAGES, PackagePlan, write_package
 
@@ -48,10 +49,10 @@ def command(kind: str, name: str, stage: str, folder: Path | None, as_json: bool
     if as_json:
         print_json({"folder": str(place), "files": [str(path) for path in written]})
         return
-    click.echo(f"{place}/")
+    echo(f"{place}/")
     for path in written:
-        click.echo(f"  {path.relative_to(place)}")
-    click.echo(
+        echo(f"  {path.relative_to(place)}")
+    echo(
         f"\nIt works as it is. Next:\n"
         f"  cd {place}\n"
         f"  pip install -e '.[test]'\n"

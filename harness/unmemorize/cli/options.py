@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 
+from unmemorize.cli.echo import echo
 from unmemorize.contracts.config import LARGEST
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ def interruptible(kept: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(f"\ninterrupted: {kept()}", err=True)
+        echo(f"\ninterrupted: {kept()}", err=True)
         raise SystemExit(130) from None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unmemorize.cli.echo import echo
 from unmemorize.cli.options import SuiteChoice, load_registry, shared_options, suite_options
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def _print(suite: Suite, divided: Plan, usual: Mapping[str, float], folder: Path
     ]
     print_table(f"plan of {suite.source}", ["testbed", "method", "cached", "to run", "about"], rows)
     done, left = len(divided.cached), len(divided.to_run)
-    click.echo(f"\n{len(cells)} cells: {done} cached, {left} to run{_total(divided, usual)}")
-    click.echo(f"Results: {folder}")
+    echo(f"\n{len(cells)} cells: {done} cached, {left} to run{_total(divided, usual)}")
+    echo(f"Results: {folder}")
 
 
 def _total(divided: Plan, usual: Mapping[str, float]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from unmemorize.cli.echo import echo
 from unmemorize.cli.options import load_registry, plugin_option, shared_options
 
 if TYPE_CHECKING:
@@ -27,17 +28,17 @@ def command(plugins: tuple[Path, ...], as_json: bool) -> None:
         print_json([dataclasses.asdict(info) for info in infos])
         return
     if not infos:
-        click.echo("No plugin is installed. The built-in ones come with `pip install unmemorize`.")
+        echo("No plugin is installed. The built-in ones come with `pip install unmemorize`.")
         return
     rows = [[info.status, info.name, info.distribution, info.version, _provides(info)] for info in infos]
     print_table("plugins", ["status", "plugin", "distribution", "version", "provides"], rows)
     for info in infos:
         if info.status == "broken":
-            click.echo(f"\n{info.label} is broken\n  error: {info.error}\n  fix: {info.fix}")
+            echo(f"\n{info.label} is broken\n  error: {info.error}\n  fix: {info.fix}")
         for note in info.notes:
-            click.echo(f"\nnote: {info.label}: {note}")
+            echo(f"\nnote: {info.label}: {note}")
     for collision in registry.collisions():
-        click.echo(
+        echo(
             f"\nthe {collision.kind} name {collision.name!r} cannot be used"
             f"\n  error: registered by {' and '.join(collision.origins)}"
             "\n  fix: uninstall one of them, or restrict loading with UNMEMORIZE_PLUGINS"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
+from unmemorize.cli.echo import echo
 
 if TYPE_CHECKING:
     from unmemorize.execution.plan import Cell
@@ -37,7 +37,7 @@ def print_probed(
     known = [one.estimate for one in found if one.estimate is not None and one.estimate.reason is None]
     from unmemorize.cli.screen import duration
 
-    click.echo(f"\n{len(known)} of {len(found)} cells would run, about {duration(sum(e.seconds for e in known))}")
+    echo(f"\n{len(known)} of {len(found)} cells would run, about {duration(sum(e.seconds for e in known))}")
 
 
 def _rows(found: Sequence[Preview]) -> list[list[str]]:

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,9 +19,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
+from unmemorize.cli.echo import echo
 from unmemorize.cli.streams import WIDEST, window_width
 from unmemorize.registry.hookspecs import CellEvent, hookimpl
+from unmemorize.untrusted import line
 
 QUIET_SECONDS = 10.0
 """How often a line is written where there is no terminal to draw on."""
@@ -39,8 +40,8 @@ class TerminalProgress:
         self._live = sys.stderr.isatty()
         self._console = Console(stderr=True, width=window_width(WIDEST) if self._live else WIDEST)
         self._bars = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(),
-            TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True,
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=28),
+            MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True,
         )  # fmt: skip
         self._cells: TaskID | None = None
 
@@ -60,7 +61,7 @@ class TerminalProgress:
             with _lines(description, total) as advance:
                 yield advance
             return
-        bar = self._bars.add_task(f"  {description}", total=total)
+        bar = self._bars.add_task(f"  {line(description)}", total=total)
         try:
             yield lambda steps: self._bars.advance(bar, steps)
         finally:
@@ -73,7 +74,7 @@ class TerminalProgress:
             return
         if self._cells is None:
             self._cells = self._bars.add_task("", total=event.total)
-        words = f"{event.testbed}: {event.method}"
+        words = line(f"{event.testbed}: {event.method}")
         self._bars.update(self._cells, total=event.total, completed=event.index, description=words)
 
     @hookimpl
@@ -82,9 +83,9 @@ class TerminalProgress:
         seconds = (event.record or {}).get("total_seconds")
         spent = f"{seconds:8.2f} s" if seconds is not None else " " * 10
         color = {"done": "green", "failed": "red", "skipped": "yellow"}[event.status]
-        where = f"{event.index + 1:>3}/{event.total}"
-        what = f"{event.testbed}: {event.method} (seed {event.seed})"
-        self._console.print(f"  {where} [{color}]{event.status:<7}[/] {spent}  {escape(what)}", highlight=False)
+        status = (f"{event.status:<7}", color)
+        what = line(f"{event.testbed}: {event.method} (seed {event.seed})")
+        self._console.print(Text.assemble(f"  {event.index + 1:>3}/{event.total} ", status, f" {spent}  {what}"))
         if self._cells is not None:
             self._bars.update(self._cells, completed=event.index + 1)
 
@@ -112,6 +113,6 @@ def _lines(description: str, total: int | None) -> Iterator[Callable[[int], None
             last = now
             left = f", about {(now - begin) / done * (total - done):.0f} s left" if total and done else ""
             of = f"/{total}" if total else ""
-            click.echo(f"    {description}: {done}{of}{left}", err=True)
+            echo(f"    {description}: {done}{of}{left}", err=True)
 
     yield advance

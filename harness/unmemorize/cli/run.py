@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from unmemorize.cli.echo import echo
 from unmemorize.cli.options import Seconds, SuiteChoice, interruptible, shared_options, suite_options
 
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ def _show(results: Results, *, as_json: bool) -> None:
         print_json({**report._asdict(), "board": board.frame().to_dicts()})
     else:
         print_board(board)
-        click.echo(
+        echo(
             f"{report.done} run, {report.cached} done before, {report.skipped} skipped, {report.failed} failed. "
             f"Records and board: {results.folder}"
         )
     if report.failed:
-        click.echo("Failed cells are tried again by the same command.", err=True)
+        echo("Failed cells are tried again by the same command.", err=True)
         raise SystemExit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,16 +11,20 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from unmemorize.cli.echo import echo
 from unmemorize.cli.streams import window_width
+from unmemorize.untrusted import json_text, plain
 
 if TYPE_CHECKING:
     from unmemorize.leaderboard.board import Board
 
 WIDE = 160
 """Width of tables that are piped or written to a file."""
+_CELL = 2_000
+"""Characters that are shown of one cell."""
 
 
 def console() -> Console:
@@ -37,8 +40,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for number in kept:
         table.add_column(columns[number], overflow="fold", no_wrap=number == 0)
     for row in listed:
-        table.add_row(*(escape(row[number]) for number in kept))
-    click.secho(title, bold=True)
+        table.add_row(*(Text(plain(row[number], _CELL)) for number in kept))
+    echo(title, bold=True)
     drawn = console()
     with drawn.capture() as capture:
         drawn.print(table)
@@ -66,7 +69,7 @@ def only_json() -> Iterator[None]:
 
 def print_json(value: object) -> None:
     """Print JSON for other programs."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str), file=_output.get())
+    click.echo(json_text(value, indent=2), file=_output.get())
 
 
 def print_board(board: Board) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unmemorize.cli.echo import echo
 from unmemorize.cli.options import load_registry, plugin_option, shared_options
 
 if TYPE_CHECKING:
@@ -57,21 +58,21 @@ def _show(registry: Registry, kind: Kind, name: str) -> None:
     from unmemorize.suite.fields import describe
 
     value = registry.get(kind, name)
-    click.secho(f"{name} ({kind})", bold=True)
+    echo(f"{name} ({kind})", bold=True)
     about = repr(value) if kind == "layout" else value.__dict__.get("__doc__")
-    click.echo(f"\n{inspect.cleandoc(about or 'It has no description.')}\n")
+    echo(f"\n{inspect.cleandoc(about or 'It has no description.')}\n")
     for label, text in _facts(kind, value, facts(registry, kind, name)):
-        click.echo(f"{label + ':':<10} {text}")
+        echo(f"{label + ':':<10} {text}")
     config = getattr(value, "Config", None)
     if config is None:
         return
-    click.echo()
+    echo()
     rows = [[field.name, field.type, field.default, field.range, field.sentence] for field in describe(config)]
     if rows:
         print_table("settings", ["setting", "type", "default", "range", "meaning"], rows)
     else:
-        click.echo("It has no settings.")
-    click.echo(f"\nIn a suite:\n\n{_snippet(kind, name, config)}\n")
+        echo("It has no settings.")
+    echo(f"\nIn a suite:\n\n{_snippet(kind, name, config)}\n")
 
 
 def _facts(kind: Kind, value: Any, row: dict[str, Any]) -> list[tuple[str, str]]:
@@ -114,22 +115,22 @@ def _show_model(registry: Registry, folder: str) -> None:
     model = open_model(ModelSource(model=folder)).model
     testbed = Testbed("shown", model, forget=Sequences.from_rows([[0, 0]], prompt=1))
     fill_mlps(testbed, registry)
-    click.secho(f"{folder} (model of type {model.config.model_type!r})\n", bold=True)
+    echo(f"{folder} (model of type {model.config.model_type!r})\n", bold=True)
     for mlp in testbed.mlps:
         matrices = ", ".join(matrix.name for matrix in mlp.matrices)
-        click.echo(f"block {mlp.layer}: {mlp.neurons} neurons, {matrices}")
-    click.echo(testbed.mlps_note or f"by the layout of {model.config.model_type!r}")
+        echo(f"block {mlp.layer}: {mlp.neurons} neurons, {matrices}")
+    echo(testbed.mlps_note or f"by the layout of {model.config.model_type!r}")
 
 
 def _show_suite(registry: Registry, name: str) -> None:
     from unmemorize.suite import load_suite
 
     suite = load_suite(name, registry)
-    click.secho(f"{suite.name} (suite)", bold=True)
-    click.echo(f"\n{suite.description or 'It has no description.'}\n")
+    echo(f"{suite.name} (suite)", bold=True)
+    echo(f"\n{suite.description or 'It has no description.'}\n")
     for label, text in _suite_facts(suite):
-        click.echo(f"{label + ':':<10} {text}")
-    click.echo(f"\n`unmemorize plan {name}` shows its cells, `unmemorize run {name}` runs them.")
+        echo(f"{label + ':':<10} {text}")
+    echo(f"\n`unmemorize plan {name}` shows its cells, `unmemorize run {name}` runs them.")
 
 
 def _suite_facts(suite: Suite) -> list[tuple[str, str]]:

@@ -45,6 +45,7 @@ def to_text(board: Board, *, width: int = PIPED_WIDTH, color: bool = False) -> s
         color_system="standard" if color else None,
         highlight=False,
         markup=False,
+        emoji=False,
         legacy_windows=False,
     )
     with console.capture() as captured:
