@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 from unmemorize.untrusted import plain
 
@@ -14,6 +15,7 @@ __all__ = [
     "DataError",
     "DeadlineExceeded",
     "DivergedError",
+    "KeptError",
     "LayoutError",
     "LeftBehindError",
     "NameCollisionError",
@@ -27,6 +29,7 @@ __all__ = [
     "UndeclaredNeedError",
     "UnknownNameError",
     "UnmemorizeError",
+    "UnwritableError",
     "listed",
     "nearest",
 ]
@@ -58,6 +61,9 @@ class UnmemorizeError(Exception):
         fix: what to type next.
     """
 
+    status: ClassVar[int] = 2
+    """The status with which a command ends."""
+
     def __init__(self, what: str, *, expected: str, fix: str) -> None:
         self.what, self.expected, self.fix = (plain(part, _LONGEST) for part in (what, expected, fix))
         super().__init__(f"{self.what}\n  expected: {self.expected}\n  fix: {self.fix}")
@@ -78,6 +84,16 @@ class ConfigError(UnmemorizeError):
 
 class DataError(UnmemorizeError):
     """Sequences or files that cannot be used as they are."""
+
+
+class UnwritableError(DataError):
+    """A place that cannot be written."""
+
+
+class KeptError(UnwritableError):
+    """A place that cannot be written, when the work is done and most of it is kept."""
+
+    status = 1
 
 
 class StoreError(UnmemorizeError):

@@ -12,6 +12,7 @@ from unmemorize.errors import (
     DataError,
     DeadlineExceeded,
     DivergedError,
+    KeptError,
     LayoutError,
     LeftBehindError,
     NameCollisionError,
@@ -25,11 +26,13 @@ from unmemorize.errors import (
     UndeclaredNeedError,
     UnknownNameError,
     UnmemorizeError,
+    UnwritableError,
     nearest,
 )
 
 PLAIN = {kind: kind("this is wrong", expected="that", fix="type this") for kind in (
     UnmemorizeError, BrokenPluginError, ConfigError, DataError, PluginError, StoreError, SelectionError,
+    UnwritableError, KeptError,
 )}  # fmt: skip
 PLAIN_TEXT = "this is wrong\n  expected: that\n  fix: type this"
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from unmemorize.cli.board import command
-from unmemorize.errors import ConfigError, StoreError
+from unmemorize.errors import ConfigError, DataError, StoreError
 from unmemorize.leaderboard.formats import FORMATS
 from unmemorize.results.store import Store
 
@@ -163,7 +163,7 @@ def test_a_suite_not_run_yet_says_how_to_run_it(board):
 def test_an_output_that_cannot_be_written_is_named(board, here, base):
     store("one", base)
     (here / "file").write_text("")
-    with pytest.raises(StoreError, match=r"file/board\.md cannot be written"):
+    with pytest.raises(DataError, match=r"file/board\.md cannot be written"):
         board("one", "--output", "file/board.md")
 
 

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unmemorize.errors import DataError
-from unmemorize.files.places import check_new
+from unmemorize.files.atomic import atomic_folder
+from unmemorize.files.places import check_new, writing
+from unmemorize.models.origins import CONFIG
 
 if TYPE_CHECKING:
     from unmemorize.api.mitigation import Mitigation
 
 CARD, REPORT, EDITS = "README.md", "mitigation.json", "edits.safetensors"
+_ELSEWHERE = "name another folder"
 
 
 def save(mitigation: Mitigation, folder: Path, tokenizer: Any, source: Mapping[str, Any]) -> list[Path]:
@@ -38,12 +41,14 @@ def save(mitigation: Mitigation, folder: Path, tokenizer: Any, source: Mapping[s
             expected="a method that changes weights (stage unlearn or finetune, see `unmemorize list methods`)",
             fix="model.generate(..., logits_processor=LogitsProcessorList(mitigation.decoding)) in your own program",
         )
-    check_new(folder, "name another folder")
-    save_model(mitigation.model, folder, tokenizer)
-    write_edits(mitigation.edits, folder / EDITS)
+    check_new(folder, _ELSEWHERE)
     report = build_report(mitigation, source)
-    (folder / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
-    (folder / CARD).write_text(card(report), encoding="utf-8")
+    said = json.dumps(report, indent=1, ensure_ascii=False, default=str)
+    with writing(folder, _ELSEWHERE), atomic_folder(folder, last=CONFIG) as partial:
+        save_model(mitigation.model, partial, tokenizer, place=folder)
+        write_edits(mitigation.edits, partial / EDITS)
+        (partial / REPORT).write_text(said, encoding="utf-8", errors="replace")
+        (partial / CARD).write_text(card(report), encoding="utf-8", errors="replace")
     return sorted(path for path in folder.iterdir() if path.is_file())
 
 

@@ -82,7 +82,7 @@ def group() -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's error is printed in its three parts and ends with status 2, a bug with 70."""
+    """Run the command line; a user's error is printed in its three parts and ends with its status, a bug with 70."""
     open_streams()
     try:
         group(standalone_mode=True, color=False if os.environ.get("NO_COLOR") else None)

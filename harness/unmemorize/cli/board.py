@@ -35,9 +35,12 @@ def command(sources: tuple[str, ...], kind: str | None, output: Path | None, all
     """
     from unmemorize.cli.comparison import report
     from unmemorize.cli.screen import print_json
+    from unmemorize.files.places import check_writable
     from unmemorize.leaderboard.board import build_board
     from unmemorize.results.merge import merge
 
+    if output is not None:
+        check_writable(output, f"choose another place: --output board{output.suffix}")
     folders = _folders(sources)
     merged = merge([_read(folder) for folder in folders])
     board = build_board(merged.frame, all_configs=all_configs)
@@ -133,17 +136,11 @@ def _write(board: Board, kind: str, output: Path | None) -> None:
 
 
 def _save(content: bytes, output: Path) -> None:
-    from unmemorize.errors import StoreError
+    from unmemorize.files.atomic import write_file
+    from unmemorize.files.places import writing
 
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(content)
-    except OSError as problem:
-        raise StoreError(
-            f"{output} cannot be written: {problem.strerror or problem}",
-            expected="a file in a folder that you may write",
-            fix="choose another place: --output board.html",
-        ) from problem
+    with writing(output, f"choose another place: --output board{output.suffix}"):
+        write_file(output, content)
 
 
 def _refuse_binary(kind: str) -> None:

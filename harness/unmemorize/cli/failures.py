@@ -46,9 +46,11 @@ def in_words(error: BaseException) -> UnmemorizeError:
 
 
 def status_of(error: BaseException) -> int:
-    """Return the exit status: 2 where the user can correct it, 70 for a bug."""
-    expected = isinstance(error, OSError) and error.errno in _SURROUNDINGS
-    return 2 if expected or _is_memory(error) or isinstance(error, UnmemorizeError) else BUG
+    """Return the exit status: an error's own, 2 for what the system lacks, 70 for a bug."""
+    if isinstance(error, UnmemorizeError):
+        return error.status
+    lacking = isinstance(error, OSError) and error.errno in _SURROUNDINGS
+    return 2 if lacking or _is_memory(error) else BUG
 
 
 def _is_memory(error: BaseException) -> bool:

@@ -13,6 +13,7 @@ from unmemorize.cli.echo import echo
 from unmemorize.cli.options import SystemPath, interruptible, shared_options
 
 if TYPE_CHECKING:
+    from unmemorize.errors import UnmemorizeError
     from unmemorize.search.findings import Findings
     from unmemorize.search.found import FoundWindow
 
@@ -64,11 +65,24 @@ def command(model: str, texts: str, out: Path, trivial: bool, as_json: bool, qui
 
     findings = _search(model, texts, out, options, quiet=quiet)
     written = findings.kept(trivial=trivial)
-    findings.write(out, written)
+    unwritten = _written(findings, out, written)
     if as_json:
-        print_json(findings.report() | {"out": str(out)})
-        return
-    _print(findings, model, out, len(written))
+        print_json(findings.report() | {"out": None if unwritten else str(out)})
+    else:
+        _print(findings, model, None if unwritten else out, len(written))
+    if unwritten is not None:
+        raise unwritten
+
+
+def _written(findings: Findings, out: Path, windows: Sequence[FoundWindow]) -> UnmemorizeError | None:
+    from unmemorize.errors import KeptError, UnwritableError
+
+    try:
+        findings.write(out, windows)
+    except UnwritableError as error:
+        again = f"make room or correct its permissions; the same command goes on from {out.name}.state and writes it"
+        return KeptError(error.what, expected=error.expected, fix=again)
+    return None
 
 
 def _search(model: str, texts: str, out: Path, options: dict[str, Any], *, quiet: bool) -> Findings:
@@ -98,7 +112,8 @@ def _keep_strange_file(out: Path, state: Path, *, fresh: bool) -> None:
     from unmemorize.errors import DataError
     from unmemorize.files.places import check_writable
 
-    check_writable(out.parent, "choose another place with --out")
+    for place in (out, state):
+        check_writable(place, "choose another place with --out")
     if out.exists() and not state.exists() and not fresh:
         raise DataError(
             f"{out} exists, and {state.name}, which would say that it is from a search, does not",
@@ -107,7 +122,7 @@ def _keep_strange_file(out: Path, state: Path, *, fresh: bool) -> None:
         )
 
 
-def _print(findings: Findings, model: str, out: Path, written: int) -> None:
+def _print(findings: Findings, model: str, out: Path | None, written: int) -> None:
     from unmemorize.cli.screen import duration, print_table
     from unmemorize.search.findings import Counts
 
@@ -128,10 +143,11 @@ def _print(findings: Findings, model: str, out: Path, written: int) -> None:
     _print_control(valued)
     _print_examples(findings)
     speed = findings.checked / max(findings.seconds, 1e-9)
-    echo(f"\n{duration(findings.seconds)}, {speed:,.1f} windows/s. {written:,} rows in {out}")
+    rows_in = "" if out is None else f" {written:,} rows in {out}"
+    echo(f"\n{duration(findings.seconds)}, {speed:,.1f} windows/s.{rows_in}")
     if not findings.windows:
         echo("Nothing is regurgitated. More text, a smaller --stride or a shorter --suffix may show more.")
-    if valued:
+    if valued and out is not None:
         echo(
             f"Next: unmemorize mitigate {shlex.quote(model)} --forget {shlex.quote(str(out))} "
             "--method METHOD --out FOLDER"

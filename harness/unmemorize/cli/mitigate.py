@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import uuid
+from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -24,6 +25,7 @@ from unmemorize.cli.options import (
 if TYPE_CHECKING:
     from unmemorize.api import Mitigation
     from unmemorize.contracts.context import Progress
+    from unmemorize.errors import UnmemorizeError
     from unmemorize.models.source import ModelSource
 
 
@@ -83,7 +85,7 @@ def command(
     MODEL is a hub id, a folder, a GGUF file, or package:NAME/path. The new folder is loaded by plain transformers; it
     also gets a model card, a report (mitigation.json) and the file of what was edited (edits.safetensors).
     """
-    from unmemorize.api.saving import REPORT
+    from unmemorize.api.saving import build_report
     from unmemorize.cli.progress import progress_unless
     from unmemorize.cli.screen import print_json
     from unmemorize.files.places import check_new
@@ -101,15 +103,19 @@ def command(
         sets={name: _share(given) for name, given in sets.items() if given is not None},
         **rest,
     )
-    with interruptible(lambda: _kept(out)):
+    kept = f"{out} was not written, and the model is as it was; the same command starts again"
+    with interruptible(lambda: kept):
         with progress_unless(quiet) as progress:
-            mitigation, save = _mitigated(job, progress)
-        save(out)
+            mitigation, about = _mitigated(job, progress)
+        unsaved = _save(mitigation, out, about)
     if as_json:
-        print_json(json.loads((out / REPORT).read_text(encoding="utf-8")) | {"out": str(out)})
-        return
-    echo(mitigation)
-    echo(f"\nSaved to {out}: AutoModelForCausalLM.from_pretrained({str(out)!r}) loads it; README.md is its card.")
+        print_json(build_report(mitigation, about["source"]) | {"out": None if unsaved else str(out)})
+    else:
+        echo(mitigation)
+    if unsaved is not None:
+        raise unsaved
+    if not as_json:
+        echo(f"\nSaved to {out}: AutoModelForCausalLM.from_pretrained({str(out)!r}) loads it; README.md is its card.")
 
 
 def _share(given: str) -> str | float:
@@ -120,15 +126,36 @@ def _share(given: str) -> str | float:
         return given
 
 
-def _kept(out: Path) -> str:
-    if out.is_dir() and any(out.iterdir()):
-        return f"{out} is not complete; remove it, and give the same command again"
-    return f"{out} was not written, and the model is as it was; the same command starts again"
+def _save(mitigation: Mitigation, out: Path, about: dict[str, Any]) -> UnmemorizeError | None:
+    """Save what was made, beside the cache if there is no place for it; return what is to be said after its numbers."""
+    from unmemorize.errors import KeptError, UnmemorizeError, UnwritableError
+    from unmemorize.files.places import cache_folder
+
+    try:
+        mitigation.save(out, **about)
+    except UnwritableError as error:
+        instead = cache_folder() / "unsaved" / f"{mitigation.method}-{uuid.uuid4().hex[:8]}"
+        with suppress(UnmemorizeError):
+            mitigation.save(instead, **about)
+            what, move = (
+                f"{error.what}; the edited model was saved to {instead} instead",
+                f"mv {quote(str(instead))} PLACE",
+            )
+            return KeptError(what, expected=error.expected, fix=move)
+        return UnwritableError(
+            f"{error.what}; the method was applied, and its numbers are printed, but the edited model is lost",
+            expected=error.expected,
+            fix="the same command with another place in --out, or with more room there, does the work again",
+        )
+    except UnmemorizeError as error:
+        return error
+    return None
 
 
-def _mitigated(job: Job, progress: Progress | None) -> tuple[Mitigation, Callable[[Path], object]]:
-    """Do the work; return what came of it, and a function that saves it."""
+def _mitigated(job: Job, progress: Progress | None) -> tuple[Mitigation, dict[str, Any]]:
+    """Do the work; return what came of it, and what is saved with it."""
     from unmemorize import api
+    from unmemorize.api.data_notes import about_sets
     from unmemorize.execution.environment import chosen_device
     from unmemorize.models.source import model_fingerprint, open_model
 
@@ -141,8 +168,5 @@ def _mitigated(job: Job, progress: Progress | None) -> tuple[Mitigation, Callabl
         checkpointing=job.checkpointing, offload=job.offload, registry=registry, progress=progress, **job.settings,
     )  # fmt: skip
 
-    def save(folder: Path) -> None:
-        about = {"model": job.source.model, "model fingerprint": model_fingerprint(job.source)}
-        mitigation.save(folder, tokenizer=opened.tokenizer, source=about)
-
-    return mitigation, save
+    facts = {"model": job.source.model, "model fingerprint": model_fingerprint(job.source)}
+    return mitigation, {"tokenizer": opened.tokenizer, "source": {**about_sets(mitigation.data), **facts}}

@@ -17,9 +17,7 @@ from unmemorize.scaffold import KINDS, STAGES, PackagePlan, write_package
 @click.option(
     "--stage",
     type=click.Choice(STAGES),
-    default=STAGES[0],
-    show_default=True,
-    help="When a method acts: it edits weights, trains on, wraps training, or wraps decoding.",
+    help="When a method acts: it edits weights (the default), trains on, wraps training, or wraps decoding.",
 )
 @click.option(
     "--folder",
@@ -27,7 +25,7 @@ from unmemorize.scaffold import KINDS, STAGES, PackagePlan, write_package
     help="Where to write it; ./unmemorize-NAME by default.",
 )
 @shared_options(json="Print what was written as JSON.")
-def command(kind: str, name: str, stage: str, folder: Path | None, as_json: bool) -> None:
+def command(kind: str, name: str, stage: str | None, folder: Path | None, as_json: bool) -> None:
     """Write a plugin package: an example that works, its tests, README and CI file.
 
     NAME is the name in snake_case under which suites and boards know it.
@@ -36,6 +34,12 @@ def command(kind: str, name: str, stage: str, folder: Path | None, as_json: bool
     from unmemorize.errors import ConfigError
     from unmemorize.registry import Registry
 
+    if stage is not None and kind != "method":
+        raise ConfigError(
+            f"--stage {stage} says when a method acts, and this is a {kind}",
+            expected="--stage with `new method` only",
+            fix=f"unmemorize new {kind} {name}",
+        )
     registry = Registry.load()
     if name in registry.names(kind):  # type: ignore[arg-type]
         raise ConfigError(
@@ -43,7 +47,7 @@ def command(kind: str, name: str, stage: str, folder: Path | None, as_json: bool
             expected="a name of its own: two plugins with one name cannot be used together",
             fix=f"unmemorize new {kind} my_{name}",
         )
-    plan = PackagePlan(kind, name, stage)
+    plan = PackagePlan(kind, name, stage or STAGES[0])
     place = folder or Path(plan.distribution)
     written = write_package(plan, place)
     if as_json:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from shlex import quote
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from unmemorize.api import Results
+    from unmemorize.errors import KeptError
+    from unmemorize.leaderboard.board import Board
+
+_BOARD: Final = "board.md"
 
 
 @click.command()
@@ -30,10 +35,12 @@ def command(choice: SuiteChoice, device: str | None, deadline: float | None, *, 
     """
     from unmemorize import api
     from unmemorize.cli.progress import progress_unless
+    from unmemorize.files.places import check_writable
 
     registry = api.load_registry(choice.plugins)
     suite = choice.load(registry)
     folder = choice.folder(suite)
+    check_writable(folder / _BOARD, "name another folder with --results")
     with interruptible(lambda: _kept(folder)), progress_unless(quiet) as progress:
         if progress is not None:
             registry.add(progress, name="progress")
@@ -56,12 +63,11 @@ def _kept(folder: Path) -> str:
 
 def _show(results: Results, *, as_json: bool) -> None:
     from unmemorize.cli.screen import print_board, print_json
-    from unmemorize.leaderboard.markdown import to_markdown
 
     report = results.report
     assert report is not None
     board = results.board
-    (results.folder / "board.md").write_text(to_markdown(board), encoding="utf-8")
+    unwritten = _written(board, results.folder)
     if as_json:
         print_json({**report._asdict(), "board": board.frame().to_dicts()})
     else:
@@ -72,4 +78,22 @@ def _show(results: Results, *, as_json: bool) -> None:
         )
     if report.failed:
         echo("Failed cells are tried again by the same command.", err=True)
+    if unwritten is not None:
+        raise unwritten
+    if report.failed:
         raise SystemExit(1)
+
+
+def _written(board: Board, folder: Path) -> KeptError | None:
+    from unmemorize.errors import KeptError, UnwritableError
+    from unmemorize.files.atomic import write_file
+    from unmemorize.files.places import writing
+    from unmemorize.leaderboard.markdown import to_markdown
+
+    place = folder / _BOARD
+    try:
+        with writing(place, f"make room, then: unmemorize board {quote(str(folder))} --output {quote(str(place))}"):
+            write_file(place, to_markdown(board).encode("utf-8", "replace"))
+    except UnwritableError as error:
+        return KeptError(f"{error.what}; all records are kept", expected=error.expected, fix=error.fix)
+    return None

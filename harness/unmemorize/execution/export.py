@@ -9,16 +9,17 @@ from typing import Any
 
 from unmemorize.contracts.answers import ask
 from unmemorize.contracts.testbed import Sequences, Testbed, Window
-from unmemorize.errors import DataError
 from unmemorize.execution.environment import environment
 from unmemorize.execution.runtime import Runtime
-from unmemorize.files.places import check_new
+from unmemorize.files.atomic import atomic_folder
+from unmemorize.files.places import check_new, writing
 from unmemorize.models.caller import plain_torch
 from unmemorize.models.saving import save_model
 from unmemorize.registry.manager import Registry
 from unmemorize.suite.model import TestbedEntry, settings
 
 MODEL, FACTS = "model", "testbed.json"
+_ELSEWHERE = "name another folder with --out"
 
 
 @plain_torch()
@@ -31,7 +32,7 @@ def export_testbed(entry: TestbedEntry, seed: int, registry: Registry, runtime: 
     Raises:
         DataError: the folder is not empty, or cannot be written.
     """
-    check_new(folder, "name another folder with --out")
+    check_new(folder, _ELSEWHERE)
     provider = registry.provider(entry.provider)(entry.config)
     testbed = runtime.load(provider, entry.name, seed, registry)
     about = {
@@ -44,27 +45,22 @@ def export_testbed(entry: TestbedEntry, seed: int, registry: Registry, runtime: 
         "facts": testbed.facts,
         "environment": environment(runtime.device),
     }
-    try:
-        return list(_written(testbed, about, folder))
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be written: {error.strerror or error}",
-            expected="a place where you may write, with room for the model",
-            fix="name another folder with --out",
-        ) from error
+    with writing(folder, _ELSEWHERE), atomic_folder(folder, last=FACTS) as partial:
+        save_model(testbed.model, partial / MODEL, testbed.tokenizer, place=folder / MODEL)
+        written = [MODEL, *_written(testbed, about, partial)]
+    return [folder / name for name in written]
 
 
-def _written(testbed: Testbed, about: dict[str, Any], folder: Path) -> Iterator[Path]:
-    save_model(testbed.model, folder / MODEL, testbed.tokenizer)
-    yield folder / MODEL
+def _written(testbed: Testbed, about: dict[str, Any], folder: Path) -> Iterator[str]:
     for name, sequences in testbed.sets().items():
-        path = folder / f"{name.replace(':', '-')}.jsonl"
-        with path.open("w", encoding="utf-8") as file:
+        file_name = f"{name.replace(':', '-')}.jsonl"
+        with (folder / file_name).open("w", encoding="utf-8", errors="replace") as file:
             for row in rows(sequences, testbed.tokenizer, testbed.window if name.startswith("forget") else None):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        yield path
-    (folder / FACTS).write_text(json.dumps(about, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
-    yield folder / FACTS
+        yield file_name
+    said = json.dumps(about, indent=1, ensure_ascii=False, default=str)
+    (folder / FACTS).write_text(said, encoding="utf-8", errors="replace")
+    yield FACTS
 
 
 def rows(sequences: Sequences, tokenizer: Any = None, window: Window | None = None) -> Iterator[dict[str, Any]]:

@@ -30,10 +30,7 @@ def atomic_file(place: Path) -> Iterator[Path]:
         OSError: it cannot be written, or what stands there is no ordinary file that may be written.
     """
     place = _real(place)
-    if place.exists() and not os.access(place, os.W_OK):
-        raise _error(errno.EACCES, place)
-    if place.exists() and not place.is_file():
-        raise _error(errno.EISDIR if place.is_dir() else errno.EEXIST, place)
+    _check_file(place)
     partial = _beside(place)
     try:
         yield partial
@@ -52,12 +49,17 @@ def write_file(place: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written; also a pipe that nobody reads.
     """
-    if not str(place).startswith(_STREAMS) and (place.is_file() or place.is_dir() or not place.exists()):
-        with atomic_file(place) as partial:
-            partial.write_bytes(content)
+    if _is_stream(place):
+        with open(place, "wb", opener=_without_waiting) as stream:
+            stream.write(content)
         return
-    with open(place, "wb", opener=_without_waiting) as stream:
-        stream.write(content)
+    with atomic_file(place) as partial:
+        partial.write_bytes(content)
+
+
+def _is_stream(place: Path) -> bool:
+    """Whether a device or pipe stands there, or what a process has open: nothing that could be renamed over."""
+    return place.exists() and (str(place).startswith(_STREAMS) or not (place.is_file() or place.is_dir()))
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -102,13 +104,26 @@ def atomic_folder(place: Path, *, last: str = "", replace: bool = False) -> Iter
         raise
 
 
+def _check_file(place: Path) -> None:
+    """Refuse a file that may not be written, though its folder may, and anything else that stands there."""
+    if place.exists() and not os.access(place, os.W_OK):
+        raise _error(errno.EACCES, place)
+    if place.exists() and not place.is_file():
+        raise _error(errno.EISDIR if place.is_dir() else errno.EEXIST, place)
+
+
 def check_place(place: Path) -> None:
-    """See that something can be written beside `place`, and remove what killed processes left there.
+    """See that a file at `place`, or in the folder that is there, can be written; remove what killed processes left.
 
     Raises:
         OSError: it cannot.
     """
-    probe = place / _partial() if place.is_dir() else _beside(_real(place))
+    if _is_stream(place):
+        return
+    real = _real(place)
+    if not real.is_dir():
+        _check_file(real)
+    probe = real / _partial() if real.is_dir() else _beside(real)
     sweep(probe.parent)
     try:
         probe.write_bytes(b"x")
@@ -161,7 +176,11 @@ def _real(place: Path) -> Path:
 
 def _beside(place: Path) -> Path:
     """Return a new path in the nearest folder above `place` that exists: no other is made before the end."""
-    return next(folder for folder in place.parents if os.path.lexists(folder)) / _partial()
+    folder = next(folder for folder in place.parents if os.path.lexists(folder))
+    for name in place.relative_to(folder).parts:
+        with suppress(FileNotFoundError):  # a name that is too long is refused now, not at the end
+            (folder / name).lstat()
+    return folder / _partial()
 
 
 def _flush(path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
+from unmemorize.files.atomic import write_file
 from unmemorize.files.places import cache_folder
 
 _LARGE = 8 * 2**20
@@ -39,11 +41,8 @@ def content_digest(file: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # never seen, or damaged: it is made again
     made = _read(file)
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        memory.write_text(json.dumps({"identity": identity, "digest": made}), encoding="utf-8")
-    except OSError:
-        pass  # a cache that cannot be written costs time, not the run
+    with suppress(OSError):  # a cache that cannot be written costs time, not the run
+        write_file(memory, json.dumps({"identity": identity, "digest": made}).encode("utf-8", "replace"))
     return made
 
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pickle import UnpicklingError
+
+
+def system_error(error: BaseException) -> OSError | None:
+    """Return what the system said, if that is what an error is about; libraries written in Rust say it in words."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
 
 
 def reason_of(error: Exception) -> str:

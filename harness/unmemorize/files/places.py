@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from unmemorize.errors import DataError
-from unmemorize.files.error_reasons import reason_of
+from unmemorize.errors import DataError, UnwritableError
+from unmemorize.files.atomic import check_place, is_empty
+from unmemorize.files.error_reasons import reason_of, system_error
 
 INSIDE = "package:"
 """What a place inside an installed package starts with: `package:IMPORT_NAME/path/in/it`."""
@@ -49,8 +52,9 @@ def named(place: str | Path, setting: str) -> Path:
     name = str(place)
     try:
         path = _in_package(name, setting) if name.startswith(INSIDE) else Path(name).expanduser()
-        path.exists()
-    except (OSError, RuntimeError) as error:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
+    except (OSError, RuntimeError, ValueError) as error:
         raise DataError(
             f"{setting} = {name[:_SHOWN]!r} ({len(name)} characters): {reason_of(error)}",
             expected="a path that the system takes",
@@ -65,26 +69,47 @@ def check_new(folder: Path, fix: str) -> None:
     Raises:
         DataError: it is not empty, or cannot be written.
     """
-    if named(folder, "out").exists() and (not folder.is_dir() or any(folder.iterdir())):
+    place = check_writable(folder, fix)
+    if place.exists() and not (place.is_dir() and is_empty(place)):
         raise DataError(f"{folder} exists already", expected="a new folder: nothing is overwritten", fix=fix)
-    check_writable(folder, fix)
 
 
-def check_writable(folder: Path, fix: str) -> None:
-    """Make a folder, if it is not there, and see that something can be written into it.
+def check_writable(place: Path, fix: str) -> Path:
+    """See that a file or folder can be written, making none, and remove what killed processes left beside it.
 
     Raises:
-        DataError: it cannot.
+        UnwritableError: it cannot.
+    """
+    path = named(place, "out")
+    with writing(place, fix):
+        check_place(path)
+    return path
+
+
+@contextmanager
+def writing(place: Path, fix: str) -> Iterator[None]:
+    """Turn what the system says against writing `place` into an error in three parts.
+
+    Raises:
+        UnwritableError: the system said something.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be written: {reason_of(error)}", expected="a place where you may write", fix=fix
+        yield
+    except Exception as error:
+        problem = system_error(error)
+        if problem is None:
+            raise
+        raise UnwritableError(
+            f"{place} cannot be written: {reason_of(problem)}",
+            expected=_EXPECTED.get(problem.errno or 0, "a place where you may write"),
+            fix=fix,
         ) from error
+
+
+_EXPECTED = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "a place with room: `df -h` shows how much is free"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "more files that may be open at once: `ulimit -n 4096`"),
+}
 
 
 def _in_package(place: str, setting: str) -> Path:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import tempfile
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from unmemorize.errors import DataError
+from unmemorize.files.atomic import atomic_folder
 from unmemorize.files.digests import content_digest
 from unmemorize.files.error_reasons import reason_of
 from unmemorize.models.origins import Origin
@@ -64,25 +63,15 @@ def _unpack(file: Path, dtype: str, folder: Path) -> None:
     """Write the folder, all at once; where another process has done so in the meantime, its folder stays."""
     model, tokenizer = _read(file, dtype)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="unpacking.", dir=folder.parent, ignore_cleanup_errors=True) as scratch:
-            finished = Path(scratch) / "finished"
-            save_model(model, finished, tokenizer)
-            _move(finished, folder)
+        with atomic_folder(folder) as partial:
+            save_model(model, partial, tokenizer, place=folder)
     except OSError as error:
-        raise DataError(
-            f"model = {str(file)!r} was unpacked, but {folder.parent} cannot be written: {reason_of(error)}",
-            expected="a cache folder with room for the unpacked weights",
-            fix="set UNMEMORIZE_CACHE to a folder that you may write",
-        ) from error
-
-
-def _move(finished: Path, folder: Path) -> None:
-    try:
-        os.rename(finished, folder)
-    except OSError:
         if not folder.is_dir():
-            raise
+            raise DataError(
+                f"model = {str(file)!r} was unpacked, but {folder.parent} cannot be written: {reason_of(error)}",
+                expected="a cache folder with room for the unpacked weights",
+                fix="set UNMEMORIZE_CACHE to a folder that you may write",
+            ) from error
 
 
 def _read(file: Path, dtype: str) -> tuple[Any, Any]:

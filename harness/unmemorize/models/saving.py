@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unmemorize.errors import DataError
-from unmemorize.files.error_reasons import reason_of
+from unmemorize.files.error_reasons import reason_of, system_error
 from unmemorize.models.caller import plain_torch
 from unmemorize.models.loading import quiet
 from unmemorize.models.origins import CONFIG
@@ -19,14 +19,21 @@ if TYPE_CHECKING:
 
 
 @plain_torch()
-def save_model(model: Any, folder: Path, tokenizer: Any = None) -> None:
+def save_model(model: Any, folder: Path, tokenizer: Any = None, *, place: Path | None = None) -> None:
     """Write a model, and its tokenizer if it has one, into a new folder, and compare the folder with the model.
 
     Every parameter and buffer has to come back with its value and dtype. Where the files name them as the model does,
     they are compared one by one; otherwise the folder is loaded as plain transformers loads it.
 
+    Args:
+        model: any model of transformers.
+        folder: a new folder.
+        tokenizer: its tokenizer, if it has one.
+        place: what errors call the folder, if it is to be renamed.
+
     Raises:
-        DataError: it cannot be written or loaded again, or gives another model back; the folder is then removed.
+        DataError: it cannot be saved or loaded again, or gives another model back; the folder is then removed.
+        OSError: the system does not let it be written, likewise.
 
     Cost: one read of the files. Memory: one tensor at a time, or one more copy of the model where names differ.
     """
@@ -38,15 +45,18 @@ def save_model(model: Any, folder: Path, tokenizer: Any = None) -> None:
             wrong = _difference(model, folder)
     except Exception as error:  # whatever transformers raises at settings or files that it does not take
         shutil.rmtree(folder, ignore_errors=True)
+        problem = system_error(error)
+        if problem and not isinstance(problem, FileNotFoundError):  # what is missing was not written by the model
+            raise problem from error
         raise DataError(
-            f"the model could not be saved to {folder}: {reason_of(error)}",
-            expected="a place where you may write, with room for the model, and a model that save_pretrained takes",
-            fix="name another folder; if generation settings are named, correct model.generation_config",
+            f"the model could not be saved to {place or folder}: {reason_of(error)}",
+            expected="a model that save_pretrained takes",
+            fix="if generation settings are named, correct model.generation_config",
         ) from error
     if wrong:
         shutil.rmtree(folder, ignore_errors=True)
         raise DataError(
-            f"the model that was saved to {folder} is not the one that was measured: {wrong}",
+            f"the model that was saved to {place or folder} is not the one that was measured: {wrong}",
             expected="every weight as it was, when the folder is loaded; so the folder was removed",
             fix="bring the model into one dtype before, e.g. model.float(); torch.save(model.state_dict(), FILE) keeps "
             "what is in memory",

@@ -10,7 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from unmemorize.errors import ConfigError, DataError
+from unmemorize.errors import ConfigError
+from unmemorize.files.atomic import atomic_folder
+from unmemorize.files.places import check_new, writing
 
 KINDS = ("method", "metric", "provider")
 STAGES = ("unlearn", "finetune", "train", "decode")
@@ -76,26 +78,14 @@ def write_package(plan: PackagePlan, folder: Path) -> list[Path]:
         DataError: the folder exists already and is not empty, or cannot be written.
     """
     _check_name(plan)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(
-            f"{folder} exists already",
-            expected="a new folder: nothing is overwritten",
-            fix=f"unmemorize new {plan.kind} {plan.name} --folder ANOTHER",
-        )
-    written = []
-    try:
-        for place, text in _texts(plan):
-            path = folder / place
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-            written.append(path)
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be written: {error.strerror or error}",
-            expected="a place where you may write",
-            fix=f"unmemorize new {plan.kind} {plan.name} --folder PLACE",
-        ) from error
-    return written
+    elsewhere = f"unmemorize new {plan.kind} {plan.name} --folder ANOTHER"
+    check_new(folder, elsewhere)
+    texts = dict(_texts(plan))
+    with writing(folder, elsewhere), atomic_folder(folder, last="pyproject.toml") as partial:
+        for place, text in texts.items():
+            (partial / place).parent.mkdir(parents=True, exist_ok=True)
+            (partial / place).write_text(text, encoding="utf-8")
+    return [folder / place for place in texts]
 
 
 _BASE = "base"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.errors import DataError
+from unmemorize.files.atomic import write_file
+from unmemorize.files.places import writing
 from unmemorize.search.found import FoundWindow
 
 if TYPE_CHECKING:
@@ -88,18 +89,8 @@ class Findings:
         rows = [
             json.dumps(window.to_row(), ensure_ascii=False) for window in (self.windows if windows is None else windows)
         ]
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes("".join(f"{row}\n" for row in rows).encode("utf-8", "replace"))
-            os.replace(partial, path)
-        except OSError as problem:
-            partial.unlink(missing_ok=True)
-            raise DataError(
-                f"{path} cannot be written: {problem.strerror or problem}",
-                expected="a file in a folder that you may write to, on a disk with free space",
-                fix="choose another place with --out, e.g. --out found.jsonl",
-            ) from problem
+        with writing(path, "choose another place with --out, e.g. --out found.jsonl"):
+            write_file(path, "".join(f"{row}\n" for row in rows).encode("utf-8", "replace"))
 
     def report(self) -> dict[str, Any]:
         """Return the counts as JSON-ready facts."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import os
-import uuid
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +22,7 @@ from unmemorize.contracts.context import Context
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.contracts.recipe import TrainingRecipe
 from unmemorize.contracts.testbed import Sequences, Testbed, Window
+from unmemorize.files.atomic import atomic_file
 from unmemorize.testing.models import Architecture, build_model, known_mlps
 from unmemorize.training.loop import train
 from unmemorize.training.regularizer import Regularizer
@@ -245,13 +244,8 @@ def _read(path: Path, model: PreTrainedModel) -> bool:
 
 def _write(path: Path, model: PreTrainedModel) -> None:
     """Keep the weights for later processes, unless the folder cannot be written."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.clone() for name, value in model.state_dict().items()}, beside)
-        os.replace(beside, path)
-    except OSError:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+    with suppress(OSError, SafetensorError), atomic_file(path) as partial:
+        save_file({name: value.clone() for name, value in model.state_dict().items()}, partial)
