@@ -39,9 +39,11 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path, kind: str) -> None
         (partial / "config.json").write_bytes(b"1")
         (partial / "sub").mkdir()
         (partial / "sub" / "y").write_bytes(b"2")
+        (partial / "sub" / "y").chmod(0o600)
         assert not place.exists() or is_empty(place)
     assert sorted(str(path.relative_to(place)) for path in place.rglob("*")) == ["config.json", "sub", "sub/y"]
     assert inode in (0, place.stat().st_ino)
+    assert (place / "sub" / "y").stat().st_mode == (place / "config.json").stat().st_mode
 
 
 def test_a_folder_that_holds_something_is_kept_or_replaced(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from unmemorize.cli.echo import echo
 from unmemorize.cli.options import load_registry, plugin_option, shared_options
 
 if TYPE_CHECKING:
+    from unmemorize.models.shapes import ListedMLP
     from unmemorize.registry import Registry
     from unmemorize.registry.entries import Kind
     from unmemorize.suite import Suite
@@ -108,18 +109,40 @@ def _snippet(kind: Kind, name: str, config: Any) -> str:
 
 def _show_model(registry: Registry, folder: str) -> None:
     """Show where the MLPs of a model are, how they were found and, where they were not, which methods act on it."""
+    from unmemorize.models.origins import config_of, find_origin
+
+    config = config_of(find_origin(folder))
+    kind = str(config.get("model_type"))
+    mlps, note = _mlps_by_name(registry, folder, config, kind) or _mlps_loaded(registry, folder)
+    echo(f"{folder} (model of type {kind!r})\n", bold=True)
+    for mlp in mlps:
+        echo(f"block {mlp.layer}: {mlp.neurons} neurons, {', '.join(mlp.matrices)}")
+    echo(note or f"by the layout of {kind!r}")
+
+
+def _mlps_by_name(
+    registry: Registry, folder: str, config: dict[str, Any], kind: str
+) -> tuple[list[ListedMLP], str] | None:
+    from unmemorize.files.places import located
+    from unmemorize.models.shapes import listed_mlps
+
+    if kind not in registry.names("layout"):
+        return None
+    mlps = listed_mlps(located(folder, "model"), config, registry.layout(kind))
+    return (mlps, "") if mlps else None
+
+
+def _mlps_loaded(registry: Registry, folder: str) -> tuple[list[ListedMLP], str]:
     from unmemorize.contracts.testbed import Sequences, Testbed
     from unmemorize.execution.architecture import fill_mlps
+    from unmemorize.models.shapes import ListedMLP
     from unmemorize.models.source import ModelSource, open_model
 
     model = open_model(ModelSource(model=folder)).model
     testbed = Testbed("shown", model, forget=Sequences.from_rows([[0, 0]], prompt=1))
     fill_mlps(testbed, registry)
-    echo(f"{folder} (model of type {model.config.model_type!r})\n", bold=True)
-    for mlp in testbed.mlps:
-        matrices = ", ".join(matrix.name for matrix in mlp.matrices)
-        echo(f"block {mlp.layer}: {mlp.neurons} neurons, {matrices}")
-    echo(testbed.mlps_note or f"by the layout of {model.config.model_type!r}")
+    listed = [ListedMLP(mlp.layer, mlp.neurons, tuple(one.name for one in mlp.matrices)) for mlp in testbed.mlps]
+    return listed, testbed.mlps_note
 
 
 def _show_suite(registry: Registry, name: str) -> None:

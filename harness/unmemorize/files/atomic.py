@@ -91,8 +91,10 @@ def atomic_folder(place: Path, *, last: str = "", replace: bool = False) -> Iter
     partial.mkdir()
     try:
         yield partial
+        mode = partial.stat().st_mode & 0o666
         for folder, _, files in os.walk(partial, topdown=False):
             for file in files:
+                os.chmod(Path(folder, file), mode)  # as the umask says, whatever a library thinks
                 _flush(Path(folder, file))
             _flush(Path(folder))
         if fill:
