@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import save_file
+
 LIGHT = [
     ["--help"],
     ["run", "--help"],
@@ -19,6 +22,7 @@ LIGHT = [
     ["show", "balanced_subnet"],
     ["show", "tinymem_language", "--json"],
     ["show", "quick"],
+    ["show", "./model"],
     ["shwo", "quick"],
     ["show", "balanced_subnett"],
     ["new", "method", "mine"],
@@ -40,6 +44,11 @@ print(json.dumps(seen))
 
 
 def test_they_never_import_torch(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    about = {"model_type": "gpt2", "n_layer": 1, "n_embd": 4}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(about))
+    mlp = {f"transformer.h.0.mlp.{name}.weight": shape for name, shape in (("c_fc", (4, 8)), ("c_proj", (8, 4)))}
+    save_file({name: np.zeros(shape) for name, shape in mlp.items()}, tmp_path / "model" / "model.safetensors")
     done = subprocess.run(
         [sys.executable, "-c", CODE, json.dumps(LIGHT)], cwd=tmp_path, capture_output=True, text=True, check=True,
         env={**os.environ, "UNMEMORIZE_PLUGINS": "none"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 from unmemorize.cli.streams import open_streams, silence
 from unmemorize.errors import UnmemorizeError
 from unmemorize.files.installed import isolate_malformed
+from unmemorize.untrusted import plain
 
 # When it is imported, so that worker processes, which import the main program again, have it too.
 isolate_malformed()
@@ -89,12 +91,14 @@ def main() -> None:
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
-        if "--traceback" in sys.argv:
-            raise
         from unmemorize.cli.failures import in_words, status_of
 
+        in_parts = error if isinstance(error, UnmemorizeError) else in_words(error)
         with suppress(OSError):  # nobody reads it
-            click.echo(_shown(error if isinstance(error, UnmemorizeError) else in_words(error)), err=True)
+            if "--traceback" in sys.argv:
+                click.echo(plain("".join(traceback.format_exception(error))), err=True, nl=False)
+            else:
+                click.echo(_shown(in_parts), err=True)
         sys.exit(status_of(error))
 
 
