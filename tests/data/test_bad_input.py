@@ -136,7 +136,7 @@ FILES = [
     Case("a stack of arrays", "f.npy", np.zeros((1, 2, 6), dtype=int), "of shape (1, 2, 6)", "ids themselves"),
     Case("ragged rows in an array", "f.npy", np.array([ROW, [3]], dtype=object), "holds pickled objects", "*.jsonl"),
     Case("no array", "f.npy", b"nothing of numpy", "f.npy'", "*.jsonl"),
-    Case("an empty array file", "f.npy", b"", "f.npy'", "ls -l"),
+    Case("an empty array file", "f.npy", b"", "f.npy'", "numpy.save"),
     Case("an array without rows", "f.npy", np.zeros((0, 6), dtype=int), "holds no rows", "write rows"),
     Case("an id outside in an array", "f.npy", np.array([ROW, [3, 4, 5, 6, 7, 99]]), "row 1: tokens[5] is 99", "own"),
     Case("a tensor of fractions", "f.pt", torch.zeros(2, 6), "of torch.float32", "ids themselves"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import bz2
 import gzip
 import importlib.util
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
+from xml.etree import ElementTree
 
 import polars as pl
 
@@ -17,6 +19,7 @@ from unmemorize.data.row_files import open_file, row_files
 from unmemorize.data.wiki_markup import articles
 from unmemorize.errors import DataError
 from unmemorize.files.decoding import decoded
+from unmemorize.files.error_reasons import reason_of
 from unmemorize.files.places import digest_of, located
 
 PYTHON_DOCS = "python-docs"
@@ -26,6 +29,8 @@ TEXT_FILES = ("*.txt", "*.md", "*.rst", "*.jsonl", "*.parquet", "*.gz", "*.bz2")
 """The files of a folder that count as text where nothing else is said."""
 _TABLES = (".json", ".csv", ".tsv")
 """Files of records: read as one running text, they would be another text than a model has seen."""
+_LARGEST = 2**31
+"""Bytes of a text, at most; a small file may unpack into more than there is memory for."""
 _LICENCE_FILES = ("LICEN[CS]E*", "COPYING*", "NOTICE*")
 
 
@@ -201,6 +206,16 @@ class TextFiles(Corpus):
         if file.suffix == ".jsonl" and (rows := _texts_of(file, f"{self.setting} = {self.name!r}: {file.name}")):
             yield from (Document(f"{name}#{number}", text) for number, text in rows)
             return
+        try:
+            yield from self._texts(file, name)
+        except (OSError, EOFError, zlib.error, ElementTree.ParseError) as error:
+            raise DataError(
+                f"{self.setting} = {self.name!r}: {file.name} cannot be read: {reason_of(error)}",
+                expected="whole files that you may read",
+                fix=f"check {file.name}, or remove it",
+            ) from error
+
+    def _texts(self, file: Path, name: str) -> Iterator[Document]:
         with _opened(file) as stream:
             is_dump = stream.read(100).lstrip().startswith(b"<mediawiki")
             stream.seek(0)
@@ -208,8 +223,8 @@ class TextFiles(Corpus):
                 for number, article in enumerate(articles(stream)):
                     yield Document(f"{name}#{number}", article)
             else:
-                text = decoded(stream.read(), f"{self.setting} = {self.name!r}: {file.name}", file.name, self.errors)
-                yield Document(name, text)
+                where = f"{self.setting} = {self.name!r}: {file.name}"
+                yield Document(name, decoded(_whole(stream, where), where, file.name, self.errors))
 
 
 def _texts_of(file: Path, name: str) -> list[tuple[int, str]]:
@@ -220,7 +235,7 @@ def _texts_of(file: Path, name: str) -> list[tuple[int, str]]:
     """
     try:
         rows = open_file(str(file), name)
-        said = [(rows.at(index), rows.numbers[index], rows.read(index)) for index in range(len(rows))]
+        said = [(rows.at(index), rows.numbers[index], rows.fields(index)) for index in range(len(rows))]
     except DataError:
         return []
     texts = [(number, text) for _, number, fields in said if isinstance(text := fields.get("text"), str)]
@@ -232,6 +247,17 @@ def _texts_of(file: Path, name: str) -> list[tuple[int, str]]:
                 fix=f"name the file itself, {file.name}, in place of its folder",
             )
     return texts
+
+
+def _whole(stream: IO[bytes], where: str) -> bytes:
+    content = stream.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise DataError(
+            f"{where} holds more than {_LARGEST >> 20:,} MiB, unpacked",
+            expected="texts that fit into memory",
+            fix="divide it into several files",
+        )
+    return content
 
 
 def _opened(file: Path) -> IO[bytes]:
@@ -263,8 +289,8 @@ def _rows(source: str, name: str, failure: str) -> Iterator[Document]:
 def _table(source: str, failure: str) -> Any:
     try:
         return pl.read_parquet(source, columns=["text"])
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        reason = reason_of(error)
         raise DataError(
             f"{failure}: {reason}",
             expected="parquet files with a column 'text', and for hf:// paths a connection to the hub",

@@ -33,7 +33,7 @@ class RowDocuments(Corpus):
         file = "" if self.place is None else Path(self.place).name
         for index, number in enumerate(self.rows.numbers):
             source = f"{file}#{number}" if file else f"{self.rows.unit} {number}"
-            text = text_of(self.rows.read(index), self.rows.at(index))
+            text = text_of(self.rows.fields(index), self.rows.at(index))
             if text is None:
                 yield Document(source, "", tuple(self._ids(index)))
             elif text.strip():
@@ -46,13 +46,13 @@ class RowDocuments(Corpus):
             return digest_of(files) if files else self.place
         digest = hashlib.blake2b(digest_size=16)
         for index in range(len(self.rows)):
-            said = repr(sorted(self.rows.read(index).items()))
+            said = repr(sorted(self.rows.fields(index).items()))
             digest.update(f"{len(said)} ".encode() + said.encode("utf-8", "replace"))
         return digest.hexdigest()
 
     def _ids(self, index: int) -> list[int]:
         if self._as_ids is None:  # padding is told from tokens by all rows together
             rows = self.rows
-            ids = [number for number in range(len(rows)) if text_of(rows.read(number), rows.at(number)) is None]
+            ids = [number for number in range(len(rows)) if text_of(rows.fields(number), rows.at(number)) is None]
             self._as_ids = dict(zip(ids, token_rows(rows.select(ids), self.tokenization), strict=True))
         return self._as_ids[index].tokens

@@ -17,7 +17,8 @@ def unmasked(tokens: list[int], mask: Any, where: str) -> list[int]:
     Raises:
         DataError: it is of another length, or does not keep one run of tokens.
     """
-    kept = [index for index, one in enumerate(mask) if one] if isinstance(mask, Sequence) else []
+    told = isinstance(mask, Sequence) and all(isinstance(one, (int, float)) and one in (0, 1) for one in mask)
+    kept = [index for index, one in enumerate(mask) if one] if told else []
     if not kept or len(mask) != len(tokens) or kept[-1] - kept[0] + 1 != len(kept):
         raise DataError(
             f"{where}: attention_mask is {abridged(mask)}",

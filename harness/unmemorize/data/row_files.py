@@ -11,6 +11,7 @@ from unmemorize.data.row_source import FIELDS, RowSource, array_rows, as_fields
 from unmemorize.errors import DataError, nearest
 from unmemorize.files.decoding import decoded
 from unmemorize.files.error_reasons import reason_of
+from unmemorize.files.parsing import parsed
 from unmemorize.files.places import located
 
 HUB = "hf://"
@@ -30,8 +31,9 @@ def row_files(place: str, setting: str) -> list[Path]:
     if place.startswith(HUB):
         return []
     path = located(place, setting)
-    if path.is_dir() or path.suffix.lower() not in _READERS:
-        kind = "folder" if path.is_dir() else f"file {path.suffix or 'without suffix'}"
+    if not path.is_file() or path.suffix.lower() not in _READERS:
+        special = "folder" if path.is_dir() else "device or pipe"
+        kind = f"file {path.suffix or 'without suffix'}" if path.is_file() else special
         raise DataError(
             f"{setting} = {place!r} is a {kind}",
             expected=f"a file of sequences: {', '.join(nearest(path.suffix, _READERS))}",
@@ -81,7 +83,7 @@ def _jsonl(path: Path, name: str) -> RowSource:
 
     def read(index: int) -> Mapping[str, Any]:
         try:
-            value = json.loads(lines[index])
+            value = parsed(json.loads, lines[index])
         except ValueError as error:
             raise DataError(
                 f"{name}, line {numbers[index]}: not JSON: {error}",
@@ -100,7 +102,7 @@ def _parquet(path: Path | str, name: str) -> RowSource:
         there = pl.scan_parquet(path).collect_schema().names()
         wanted = [field for field in FIELDS if field in there]
         frame = pl.scan_parquet(path).select(wanted).collect() if wanted else None
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise DataError(
             f"{name} cannot be read: {reason_of(error)}",
             expected="parquet files; for hf:// paths a connection to the hub",
@@ -124,35 +126,32 @@ def _npy(path: Path, name: str) -> RowSource:
     import numpy as np
 
     try:
-        array = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        pickled = "pickle" in str(error).lower() or "object" in str(error).lower()
+        array = np.lib.format.open_memmap(path, mode="r")  # which believes no header that is larger than the file
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    except Exception as error:  # whatever a damaged header makes numpy say
+        pickled = "Python objects" in str(error)
         raise DataError(
-            f"{name} {'holds pickled objects' if pickled else f'is no numpy array: {error}'}",
+            f"{name} {'holds pickled objects' if pickled else f'is no numpy array: {reason_of(error)}'}",
             expected="an (N, T) array of integers: pickles are not opened, they may run anything",
             fix="rows of different lengths go into a *.jsonl; otherwise numpy.save(FILE, array.astype('int64'))",
         ) from error
-    except (OSError, EOFError) as error:
-        raise _unreadable(name, error) from error
     return array_rows(name, array, str(array.dtype), integer=array.dtype.kind in "iu")
 
 
 def _pt(path: Path, name: str) -> RowSource:
-    import pickle
-    import zipfile
-
     import torch
 
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a damaged file makes torch say
         raise DataError(
             f"{name} cannot be read: {reason_of(error)}",
             expected="an (N, T) tensor of integers, or a list of rows: pickled code is not run",
             fix="torch.save(torch.tensor(rows), FILE); rows of different lengths: torch.save([[1, 2], [3]], FILE)",
         ) from error
-    except OSError as error:
-        raise _unreadable(name, error) from error
     if isinstance(value, torch.Tensor):
         integer = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
         return array_rows(name, value, str(value.dtype), integer=integer)

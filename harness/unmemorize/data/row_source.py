@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from unmemorize.errors import DataError
+from unmemorize.errors import DataError, UnmemorizeError
+from unmemorize.files.error_reasons import reason_of
 
 FIELDS: Final[Mapping[str, str]] = {
     "tokens": "The token ids, as a list. Nothing is put before or behind them.",
@@ -56,6 +57,23 @@ class RowSource:
         """Return source and row in words, for errors."""
         return f"{self.name}, {self.unit} {self.numbers[index]}"
 
+    def fields(self, index: int) -> Mapping[str, Any]:
+        """Return what a row says.
+
+        Raises:
+            DataError: it cannot be read; also where an object of another library raises something else.
+        """
+        try:
+            return self.read(index)
+        except (UnmemorizeError, MemoryError):
+            raise
+        except Exception as error:
+            raise DataError(
+                f"{self.at(index)}: the row cannot be read: {reason_of(error)}",
+                expected="a row whose values are there: lists, dense tensors and arrays, texts",
+                fix="convert it to a list first, or remove the row",
+            ) from error
+
     def select(self, indices: Sequence[int]) -> RowSource:
         """Return some of the rows, with the numbers that they have in the source."""
         kept = list(indices)
@@ -96,8 +114,9 @@ def array_rows(name: str, array: Any, dtype: str, *, integer: bool, kind: str = 
     Raises:
         DataError: it is of another shape or type.
     """
-    if not integer or array.ndim != 2:
-        problem = f"of {dtype}" if not integer else f"of shape {tuple(array.shape)}"
+    odd = _odd(array)
+    if odd or not integer or array.ndim != 2:
+        problem = odd or (f"of {dtype}" if not integer else f"of shape {tuple(array.shape)}")
         raise DataError(
             f"{name} holds an array {problem}",
             expected="an (N, T) array of integers: N sequences of T token ids",
@@ -106,3 +125,13 @@ def array_rows(name: str, array: Any, dtype: str, *, integer: bool, kind: str = 
     return RowSource(
         name, range(len(array)), lambda index: {"tokens": array[index].tolist()}, kind=kind, rectangular=True
     )
+
+
+def _odd(array: Any) -> str:
+    """Return what keeps the values of a tensor from being read one after the other, or nothing."""
+    if getattr(array, "is_meta", False):
+        return "without values (of device meta)"
+    if getattr(array, "is_quantized", False):
+        return "of quantized values"
+    layout = str(getattr(array, "layout", "torch.strided"))
+    return "" if layout == "torch.strided" else f"of layout {layout}: array.to_dense() has rows"

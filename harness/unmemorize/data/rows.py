@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from unmemorize.contracts.config import LARGEST
 from unmemorize.data.padding import unmasked, without_padding
 from unmemorize.data.row import Row, abridged
 from unmemorize.data.row_source import Bare, RowSource, is_missing
 from unmemorize.data.tokenization import Tokenization, check_encodable
 from unmemorize.errors import DataError
+from unmemorize.files.parsing import parsed
 
 MARKS = ("trivial", "overlaps", "duplicate")
 """What `find` says about a window that counts for less."""
@@ -44,7 +46,7 @@ def token_rows(source: RowSource, tokenization: Tokenization) -> list[Row]:
     rows: list[Row] = []
     bare: str | None = None
     for index in range(len(source)):
-        fields, where = source.read(index), source.at(index)
+        fields, where = source.fields(index), source.at(index)
         if isinstance(fields, Bare):
             if is_missing(fields.get("tokens", "")):
                 raise _missing(where)
@@ -260,7 +262,7 @@ def _ids(value: Any, part: str, tokenization: Tokenization, where: str) -> list[
 def _from_json(value: str) -> Any:
     """Return the list that a table or a spreadsheet has turned into text."""
     try:
-        return json.loads(value)
+        return parsed(json.loads, value)
     except ValueError:
         return value
 
@@ -293,7 +295,7 @@ def _plain_number(value: Any) -> Any:
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
 
 
 def _number(value: Any, part: str, where: str) -> int:
@@ -315,7 +317,7 @@ def _group(fields: Mapping[str, Any], where: str) -> str | None:
             expected="the name or the number of one family",
             fix="correct group in this row, or remove it",
         )
-    return None if group is None else str(group)
+    return None if is_missing(group) else str(group)
 
 
 def _mark(fields: Mapping[str, Any], where: str) -> str | None:

@@ -24,6 +24,8 @@ DEFAULT_LENGTH = 32
 """Tokens of a prompt, and of a suffix, where neither the user nor the rows say, and the rows are long enough."""
 HALF = 16
 """Tokens of a prompt, or of a suffix, that a row must have room for not to be short."""
+MOST_ROWS = 100_000_000
+"""Rows of a source, at most: to draw among more takes gigabytes."""
 SHORT, LONG = 48, 64
 """Rows shorter than the first are divided in halves; of a suffix longer than the second nearly none is extractable."""
 
@@ -90,6 +92,12 @@ def read_rows(
     """
     opened = open_rows(source, setting)
     total = len(opened)
+    if total > MOST_ROWS:
+        raise DataError(
+            f"{opened.name} has {total:,} rows",
+            expected=f"at most {MOST_ROWS:,}",
+            fix=f"write the rows that are meant for {setting} into a file of their own",
+        )
     if most is not None and most < total:
         opened = opened.select(_drawn(total, most, generator))
     dropped = Counter({"not drawn": total - len(opened)}) if len(opened) < total else Counter[str]()

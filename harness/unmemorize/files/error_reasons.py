@@ -19,5 +19,6 @@ def reason_of(error: Exception) -> str:
     """Return the first line of what an error says; of pickled code just that, since torch advises how to run it."""
     if isinstance(error, UnpicklingError):
         return "it is pickled, with more in it than tensors"
-    said = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
-    return str(said).splitlines()[0]
+    said = str(getattr(error, "strerror", None) or "").strip() or str(error).strip()
+    first = said.splitlines()[0] if said else ""
+    return first if " " in first else f"{type(error).__name__}{first and f': {first}'}"
