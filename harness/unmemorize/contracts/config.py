@@ -62,14 +62,16 @@ class StrictConfig(BaseModel):
     Write one sentence under each field: the docs, `unmemorize show NAME` and the JSON schema are made from them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         strict: CoreSchema = _strict(handler(source))
         return strict
 
-    @field_validator("*", mode="before")
+    @field_validator("*", mode="after")
     @classmethod
     def _holds_what_records_hold(cls, value: object) -> object:
         check_numbers(value)

@@ -202,7 +202,7 @@ class _Opening:
         given = (reading.prompt, reading.suffix, self.bounds.context)
         lengths = choose_lengths(forget, *given, short=reading.short_rows)
         forget = self._fit(forget, lengths)
-        share = _share(unseen)
+        share = _share(unseen, "forget_unseen")
         if share is None:
             others = self._fit(self._read_memorized(unseen, "forget_unseen"), lengths)
             return {"forget": forget, "forget_unseen": self._apart(others, [forget], "forget")}, lengths
@@ -227,7 +227,7 @@ class _Opening:
         sources, made = self.sources, dict[str, RowSet]()
         if sources.retain is not None:
             retain = self._apart(self._text(sources.retain, "retain"), memorized, "forget")
-            if share := _share(sources.holdout):
+            if share := _share(sources.holdout, "holdout"):
                 split = split_off(retain, share, "holdout", self.generator("holdout"))
                 made["retain"], made["text"] = retain.but(split.kept.rows), split.taken
             else:
@@ -236,7 +236,7 @@ class _Opening:
         shown = [*memorized, *([made["retain"]] if "retain" in made else [])]
         for name, setting in (("text", "holdout"), ("general", "general")):
             place = getattr(sources, setting)
-            if _share(place) is None:
+            if _share(place, setting) is None:
                 rows = self._apart(self._text(place, setting), shown, "forget or retain")
                 made[name] = self._some(rows, setting)
         return made
@@ -281,7 +281,7 @@ class _Opening:
         return made
 
 
-def _share(source: object) -> float | None:
+def _share(source: object, setting: str) -> float | None:
     """Return the share of another set that is meant, 0 for none; none where `source` is a source of its own.
 
     Raises:
@@ -293,7 +293,7 @@ def _share(source: object) -> float | None:
         return None
     if not 0 <= source < 1:
         raise DataError(
-            f"{source!r} is no share of a set",
+            f"{setting} = {source!r} is no share of a set",
             expected="a share from 0 up to 1, exclusive, as 0.25; or sequences of their own",
             fix="give e.g. 0.25",
         )
