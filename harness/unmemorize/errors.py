@@ -10,6 +10,7 @@ from unmemorize.untrusted import plain
 
 __all__ = [
     "BrokenPluginError",
+    "CacheWarning",
     "ConfigError",
     "DataChangedError",
     "DataError",
@@ -76,6 +77,10 @@ def _rebuild(kind: type[UnmemorizeError], what: str, expected: str, fix: str) ->
     error = kind.__new__(kind)
     UnmemorizeError.__init__(error, what, expected=expected, fix=fix)
     return error
+
+
+class CacheWarning(UserWarning):
+    """Something in the cache that is not used, or cannot be written: the work is done, and done again next time."""
 
 
 class ConfigError(UnmemorizeError):
