@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from unmemorize.contracts.provider import ModelProvider
-from unmemorize.errors import UnmemorizeError
+from unmemorize.errors import TestbedChangedError, UnmemorizeError
 from unmemorize.evaluation.evaluate import Measured, ValueKey
 from unmemorize.evaluation.metric import Metric
-from unmemorize.execution.act import LoadedTestbed, Outcome, Skipped, act
+from unmemorize.execution.act import Outcome, act
 from unmemorize.execution.environment import environment
 from unmemorize.execution.plan import KEY_VERSION, Cell
 from unmemorize.execution.runtime import Runtime
+from unmemorize.execution.session import LoadedTestbed, Skipped
 from unmemorize.models.caller import plain_torch
 from unmemorize.results.record import BASE, Record, Value
 
@@ -94,7 +95,9 @@ class Group:
             return self._record(cell, "skipped", session, reason=str(skipped)), None
         except Exception as error:  # a method that breaks is a failed cell, and the run goes on
             return self._failed(cell, error, session), None
-        session.restore()
+        left = session.restore()
+        if left:
+            return self._failed(cell, TestbedChangedError(left), session), None
         return self._done(cell, session, outcome, before), per_sequence(outcome.after)
 
     def _base_record(self, cell: Cell, session: LoadedTestbed, before: dict[ValueKey, Value]) -> Record:
