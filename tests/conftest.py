@@ -16,6 +16,7 @@ from typing import NamedTuple
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported anywhere
 # Tiny tensors: a second thread only waits, and every worker has one. Before torch starts its pools; for children too.
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+os.environ["UNMEMORIZE_EXECUTOR"] = "inline"  # a worker process per test costs time; tests of these name `processes`
 
 import pytest
 import torch

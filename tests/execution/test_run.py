@@ -7,14 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 import unmemorize
+from unmemorize import Context, Method, Testbed
 from unmemorize.registry.hookspecs import CellEvent, hookimpl
 from unmemorize.registry.manager import Registry
 from unmemorize.results.store import Store
@@ -194,16 +198,24 @@ def test_worker_processes_give_the_same_numbers(run_toys: Run, tmp_path: Path) -
     assert numbers(elsewhere) == here
 
 
-def test_plugins_of_this_process_cannot_go_to_others(run_toys: Run, toys: Registry) -> None:
-    from unmemorize import Layout
+def test_objects_of_this_process_go_to_workers_if_they_pickle(run_toys: Run, toys: Registry, tmp_path: Path) -> None:
+    class Dims(Method):
+        name, stage, needs = "dims", "unlearn", frozenset[str]()
 
-    class Plugin:
-        @hookimpl
-        def register_layouts(self) -> list[Layout]:
-            return [Layout(model_types=("mine",), blocks="h", mlps=(("up", "down"),))]
+        def apply(self, testbed: Testbed, context: Context) -> None:
+            with torch.no_grad():
+                next(testbed.model.parameters()).mul_(0.5)
 
-    toys.add(Plugin(), name="inline")
-    with pytest.raises(unmemorize.ConfigError, match="registered at run time cannot reach other processes: inline"):
+    toys.add(SimpleNamespace(register_methods=hookimpl(lambda: [Dims])), name="dimming")
+    results = run_toys({"dims": {}}, executor="processes")
+    assert statuses(results) == {"base": "done", "dims": "done"}
+
+    class Elsewhere(unmemorize.ExecutorFactory):
+        name = "elsewhere"
+        create = None  # type: ignore[assignment]
+
+    toys.add(SimpleNamespace(register_executors=hookimpl(lambda: [Elsewhere]), lock=threading.Lock()), name="locked")
+    with pytest.raises(unmemorize.ConfigError, match="'locked', an object of this process, cannot be sent"):
         run_toys({"durable": {}}, executor="processes")
 
 

@@ -62,7 +62,8 @@ def run(  # noqa: PLR0913  as `find`: keywords
         plugins: files, or objects with `hookimpl` functions, beside the installed plugins.
         results: the results folder; `./unmemorize-results/SUITE` by default.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; the suite's own by default, or the best one there is.
-        executor: where groups of cells run; the suite's own by default, or this process.
+        executor: where cells run: `inline` (this process), or a registered executor, in worker processes; the suite's
+            own by default, or the one that UNMEMORIZE_EXECUTOR names, or worker processes on this machine.
         deadline: seconds that a method may take.
         registry: a registry of one's own, instead of what is installed.
         progress: where progress is shown; nowhere by default.
@@ -71,13 +72,15 @@ def run(  # noqa: PLR0913  as `find`: keywords
         UnmemorizeError: the suite does not validate, or the results folder cannot be used. Errors of single cells are
             recorded, not raised.
     """
+    import torch
+
     from unmemorize.contracts.context import Silent
     from unmemorize.execution.environment import chosen_device
     from unmemorize.execution.runner import run_suite
     from unmemorize.execution.runtime import Runtime
     from unmemorize.suite.error_messages import called
     from unmemorize.suite.load import load_suite
-    from unmemorize.suite.model import LOCAL, Suite
+    from unmemorize.suite.model import INLINE, Suite
 
     registry = registry or load_registry(plugins)
     loaded = (
@@ -94,14 +97,11 @@ def run(  # noqa: PLR0913  as `find`: keywords
         checkpointing=loaded.run.checkpointing,
         offload=loaded.run.offload,
     )
-    name = executor or loaded.run.executor
-    factory = None
-    if name != LOCAL:
-        factory_class = registry.executor(name)
-        own = loaded.run.executor_config if name == loaded.run.executor else {}
-        factory = factory_class(factory_class.Config(**own))
+    name = executor or loaded.run.executor or INLINE
+    own = loaded.run.executor_config if name == loaded.run.executor else {}
+    factory = None if name == INLINE else registry.executor(name)(**own)
     folder = Path(results) if results is not None else RESULTS / loaded.name
-    report = run_suite(loaded, registry, folder, runtime, factory)
+    report = run_suite(loaded, registry, folder, runtime, factory, torch.get_num_threads())
     latest = load_results(folder).frame
     return Results(frame=latest.filter(latest["key"].is_in(list(report.keys))), folder=folder, report=report)
 

@@ -37,6 +37,10 @@ class Cell:
     """The method's name, or `base`."""
     method_origin: PluginOrigin | None
     method_config: dict[str, Any]
+    stage: str
+    """The method's stage, or `-` for the base."""
+    needs: tuple[str, ...]
+    """The data that the method is shown."""
     metrics: dict[str, dict[str, Any]]
     """Metric settings by metric name."""
     metric_origins: tuple[PluginOrigin, ...]
@@ -72,6 +76,8 @@ class _Choice(NamedTuple):
     origin: PluginOrigin | None
     config: dict[str, Any]
     text: str
+    stage: str = "-"
+    needs: tuple[str, ...] = ()
 
 
 def plan(suite: Suite, registry: Registry) -> tuple[Cell, ...]:
@@ -103,6 +109,8 @@ def plan(suite: Suite, registry: Registry) -> tuple[Cell, ...]:
                         method=choice.method,
                         method_origin=choice.origin,
                         method_config=choice.config,
+                        stage=choice.stage,
+                        needs=choice.needs,
                         metrics=metrics.value,
                         metric_origins=origins,
                         memorization=suite.memorization,
@@ -174,10 +182,11 @@ def _testbeds(suite: Suite, registry: Registry) -> Iterator[tuple[TestbedEntry, 
 def _choices(suite: Suite, registry: Registry) -> Iterator[_Choice]:
     yield _Choice(BASE, None, {}, canonical({"name": BASE}))
     for entry in suite.methods:
-        origin = registry.origin("method", entry.name)
+        origin, method = registry.origin("method", entry.name), registry.method(entry.name)
         for config in entry.configs:
             plain = settings(config)
-            yield _Choice(entry.name, origin, plain, canonical(_identity(origin, plain)))
+            text = canonical(_identity(origin, plain))
+            yield _Choice(entry.name, origin, plain, text, method.stage, tuple(sorted(method.needs)))
 
 
 def _metrics(suite: Suite, registry: Registry) -> _Hashed:

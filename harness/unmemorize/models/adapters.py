@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from unmemorize.errors import DataError
 from unmemorize.files.error_reasons import reason_of
-from unmemorize.files.parsing import parsed
 from unmemorize.models.origins import ADAPTER_CONFIG, Origin
 from unmemorize.models.versions import others_deprecations
 
@@ -87,10 +86,8 @@ def adapter_at(origin: Origin) -> Adapter | None:
     if path is None:
         return None
     try:
-        config = parsed(json.loads, path.read_text(encoding="utf-8"))
-        base, revision = config.get("base_model_name_or_path") or "", config.get("revision")
-        if not isinstance(base, str) or not isinstance(revision, str | None):
-            raise ValueError("the base and its revision are names")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        base, revision = config.get("base_model_name_or_path"), config.get("revision")
     except (ValueError, OSError, AttributeError) as error:
         raise DataError(
             f"model = {origin.name!r} is a PEFT adapter whose {ADAPTER_CONFIG} cannot be read: {error}",

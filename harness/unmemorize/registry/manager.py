@@ -22,7 +22,7 @@ from unmemorize.registry.discovery import RESTRICTION, Source, chosen, installed
 from unmemorize.registry.entries import KINDS, Entry, Kind, PluginInfo
 from unmemorize.registry.files import FilePlugin, read_plugin
 from unmemorize.registry.hookspecs import CellEvent
-from unmemorize.registry.isolation import isolated_load
+from unmemorize.registry.process_state import isolated_load
 from unmemorize.results.record import PluginOrigin
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class Registry:
         self._broken: list[PluginInfo] = []
         self._files: dict[Path, FilePlugin] = {}
         self._warned: set[str] = set()
+        self._added: set[str] = set()
+        self._restriction: str | None = None
 
     @classmethod
     def load(cls, restrict: str | None = None) -> Registry:
@@ -66,7 +68,8 @@ class Registry:
             UnknownNameError: `restrict` names something that is not installed.
         """
         registry = cls()
-        for source in chosen(installed(), os.environ.get(RESTRICTION) if restrict is None else restrict):
+        registry._restriction = os.environ.get(RESTRICTION, "") if restrict is None else restrict
+        for source in chosen(installed(), registry._restriction):
             registry._load_source(source)
         return registry
 
@@ -92,6 +95,7 @@ class Registry:
         loaded = self._admit(plugin, about)
         self._refuse_collisions(loaded.entries)
         self._join(f"{distribution}:{about.name}", loaded)
+        self._added.add(f"{distribution}:{about.name}")
         return loaded.info
 
     def add_file(self, path: str | Path) -> PluginInfo:
@@ -146,6 +150,15 @@ class Registry:
     def files(self) -> tuple[Path, ...]:
         """The plugin files that were added, so that another process can add them too."""
         return tuple(self._files)
+
+    @property
+    def restriction(self) -> str | None:
+        """Which installed plugins were loaded, in the words of `load`; None where none were."""
+        return self._restriction
+
+    def objects(self) -> list[tuple[PluginInfo, object]]:
+        """Return the plugins that were added as objects, which another process does not find by itself."""
+        return [(loaded.info, loaded.plugin) for key, loaded in self._loaded.items() if key in self._added]
 
     def _admit(self, plugin: object, about: PluginInfo) -> Admitted:
         if any(loaded.plugin is plugin for loaded in self._loaded.values()):
@@ -305,7 +318,7 @@ class Registry:
 
 
 def _noted(loaded: Admitted, changes: Iterable[str]) -> Admitted:
-    notes = tuple(f"while it was loaded, {change}" for change in dict.fromkeys(changes))
+    notes = tuple(f"while it was loaded, {change}; that is undone" for change in dict.fromkeys(changes))
     return loaded._replace(info=dataclasses.replace(loaded.info, notes=notes))
 
 

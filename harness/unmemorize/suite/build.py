@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from unmemorize.suite.error_messages import Place, validated
 from unmemorize.suite.grid import Point, expand, size
 from unmemorize.suite.header import Header
 from unmemorize.suite.model import (
-    LOCAL,
+    INLINE,
     MethodEntry,
     MetricEntry,
     RunSettings,
@@ -26,6 +27,9 @@ from unmemorize.suite.tables import Raw, grids
 
 MOST = 1_000_000
 """Cells of a suite, at most."""
+
+EXECUTOR = "UNMEMORIZE_EXECUTOR"
+"""The environment variable that names the executor of runs that name none."""
 
 
 def build_testbeds(raw: Raw, registry: Registry, source: str) -> tuple[TestbedEntry, ...]:
@@ -174,7 +178,7 @@ def headline(
 
 
 def checked_run(run: RunSettings, registry: Registry, source: str, folder: Path) -> RunSettings:
-    """Return `run`, once its executor takes the settings given to it.
+    """Return `run` with the executor that it has, once that takes the settings given to it.
 
     Paths among these are relative to the suite's folder if something is there, and else to the working directory.
 
@@ -182,15 +186,26 @@ def checked_run(run: RunSettings, registry: Registry, source: str, folder: Path)
         ConfigError: a wrong setting of the executor.
         UnknownNameError: an executor that nothing registered.
     """
-    place = Place(source, "run.executor_config", shown=run.executor)
-    if run.executor == LOCAL and LOCAL not in registry.names("executor"):
+    name = run.executor or os.environ.get(EXECUTOR) or _default_executor(registry)
+    place = Place(source, "run.executor_config", shown=name)
+    if name == INLINE:
         validated(StrictConfig, run.executor_config, place._replace(shown=""))
-    else:
-        config = registry.get("executor", run.executor, where=source).Config
-        values = {key: _beside(folder, key, value, config) for key, value in run.executor_config.items()}
-        validated(config, values, place)
-        run = run.model_copy(update={"executor_config": values})
-    return run
+        return run.model_copy(update={"executor": name})
+    config = registry.get("executor", name, where=source).Config
+    values = {key: _beside(folder, key, value, config) for key, value in run.executor_config.items()}
+    validated(config, values, place)
+    return run.model_copy(update={"executor": name, "executor_config": values})
+
+
+def _default_executor(registry: Registry) -> str:
+    names = [name for name in registry.names("executor") if registry.executor(name).by_default]
+    if len(names) > 1:
+        raise ConfigError(
+            f"two plugins make their executor the default: {', '.join(names)}",
+            expected="one default, or a run that names its executor",
+            fix=f"name it: --executor {names[0]}, or set {EXECUTOR}",
+        )
+    return names[0] if names else INLINE
 
 
 def _beside(folder: Path, key: str, value: object, config: type[StrictConfig]) -> object:

@@ -14,8 +14,8 @@ from unmemorize.contracts.config import StrictConfig
 
 Seed = Annotated[int, Field(ge=0)]
 
-LOCAL = "local"
-"""The executor that every run has: this process."""
+INLINE = "inline"
+"""The executor that every run has: this very process."""
 
 
 class TestbedEntry(StrictConfig):
@@ -48,8 +48,8 @@ class MetricEntry(StrictConfig):
 class RunSettings(StrictConfig):
     """How a suite is run; none of it can change a number, so none of it is in a cell's key."""
 
-    executor: str = LOCAL
-    """Where cells run: `local`, or a registered executor."""
+    executor: str | None = None
+    """Where cells run: `inline` (this process), or a registered executor, which runs them in worker processes."""
     executor_config: dict[str, Any] = Field(default_factory=dict)
     """The executor's own settings."""
     deadline: PositiveFloat | None = None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +22,7 @@ from unmemorize.contracts.context import Context
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.contracts.recipe import TrainingRecipe
 from unmemorize.contracts.testbed import Sequences, Testbed, Window
-from unmemorize.files.cached import CacheEntry
+from unmemorize.files.atomic import atomic_file
 from unmemorize.testing.models import Architecture, build_model, known_mlps
 from unmemorize.training.loop import train
 from unmemorize.training.regularizer import Regularizer
@@ -46,7 +48,6 @@ RECIPE = TrainingRecipe(
 )
 GOING_ON = RECIPE.model_copy(update={"learning_rate": 1e-3})
 """How the testbed's model goes on training: a rate at which training can go on where the cosine has ended."""
-_WEIGHTS = "model.safetensors"
 _FORMAT = 1
 """Raised when the same data and recipe would give another model."""
 
@@ -73,16 +74,12 @@ class Memorizing(ModelProvider):
     def load(self, context: Context) -> Testbed:
         """Return the testbed of the context's seed."""
         sets = build_sets(context)
-        architecture = self.config.architecture
-
-        def trained(_: Path | None) -> PreTrainedModel:
-            model = fresh_model(architecture, context.seed)
-            train(model, sets.training, RECIPE, context, description=f"a memorizing {architecture}")
-            return model
-
-        model = self._entry(sets, context).get(
-            make=trained, save=_save, load=lambda folder: _load(fresh_model(architecture, context.seed), folder)
-        )
+        model = fresh_model(self.config.architecture, context.seed)
+        path = self._path(sets, context)
+        if path is None or not _read(path, model):
+            train(model, sets.training, RECIPE, context, description=f"a memorizing {self.config.architecture}")
+            if path is not None:
+                _write(path, model)
         return self._testbed(model, sets)
 
     def train(self, testbed: Testbed, regularizer: Method, context: Context) -> PreTrainedModel:
@@ -125,15 +122,14 @@ class Memorizing(ModelProvider):
             trainable=True,
         )
 
-    def _entry(self, sets: Sets, context: Context) -> CacheEntry:
+    def _path(self, sets: Sets, context: Context) -> Path | None:
+        if context.cache is None:
+            return None
         import transformers
 
-        identity = {
-            "format": _FORMAT, "architecture": self.config.architecture, "seed": context.seed,
-            "training": sets.training.digest(), "recipe": RECIPE.model_dump(mode="json"),
-            "torch": torch.__version__, "transformers": transformers.__version__,
-        }  # fmt: skip
-        return CacheEntry(context, "testing", identity)
+        parts = (_FORMAT, self.config.architecture, context.seed, sets.training.digest(), RECIPE.model_dump_json())
+        text = repr((*parts, torch.__version__, transformers.__version__))
+        return context.cache / "testing" / f"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}.safetensors"
 
 
 class Untrained(NamedTuple):
@@ -234,14 +230,22 @@ def _trained(architecture: Architecture, seed: int) -> Testbed:
     return Memorizing(architecture=architecture).load(Context(seed=seed, cache=cache_folder()))
 
 
-def _save(model: PreTrainedModel, folder: Path) -> None:
-    from safetensors.torch import save_model
+def _read(path: Path, model: PreTrainedModel) -> bool:
+    """Give `model` the kept weights; return whether there are any."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
-    save_model(model, str(folder / _WEIGHTS))
+    try:
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError, KeyError):  # none, or a damaged file: train again
+        return False
+    return True
 
 
-def _load(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    from safetensors.torch import load_model
+def _write(path: Path, model: PreTrainedModel) -> None:
+    """Keep the weights for later processes, unless the folder cannot be written."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
-    load_model(model, folder / _WEIGHTS)
-    return model
+    with suppress(OSError, SafetensorError), atomic_file(path) as partial:
+        save_file({name: value.clone() for name, value in model.state_dict().items()}, partial)

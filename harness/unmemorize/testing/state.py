@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from unmemorize.contracts.namespaces import Namespaces
-from unmemorize.contracts.process_state import ProcessState
 from unmemorize.execution.isolation import isolated
+from unmemorize.registry.process_state import ProcessState
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,8 +39,8 @@ def alone() -> Iterator[ProcessState]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with isolated(_SEED, Namespaces()) as guard:
-            yield guard.state
+        with isolated(_SEED) as snapshot:
+            yield snapshot
     finally:
         torch.set_num_threads(threads)
 

@@ -1,0 +1,60 @@
+"""What a record says about a failure: text that is safe to keep, whatever the error itself does when it is asked."""
+
+from __future__ import annotations
+
+import traceback
+from typing import NamedTuple
+
+from unmemorize.errors import UnmemorizeError
+
+LONGEST_REASON, LONGEST_TRACE = 2_000, 20_000
+"""Characters that a record keeps."""
+
+
+class Failure(NamedTuple):
+    """Why a cell failed."""
+
+    reason: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Describe an error that was raised."""
+        text = said_by(error)
+        reason = text if isinstance(error, UnmemorizeError) else f"{type(error).__name__}: {text}"
+        return cls.said(reason, _trace(error))
+
+    @classmethod
+    def said(cls, reason: str, trace: str = "") -> Failure:
+        """Describe what was found from outside, in words and with what was last seen."""
+        return cls(kept(reason, LONGEST_REASON), kept(trace, LONGEST_TRACE))
+
+    def also(self, words: str) -> Failure:
+        """Add something to the reason."""
+        return self._replace(reason=kept(f"{self.reason}; {words}", LONGEST_REASON))
+
+
+def said_by(error: BaseException) -> str:
+    """Return the text of an error; what it raises instead is told."""
+    try:
+        return str(error)
+    except BaseException as second:  # an error of a plugin may raise anything
+        return f"(its text raised {type(second).__name__})"
+
+
+def kept(text: str, most: int) -> str:
+    """Return at most so many characters of a text, its beginning and its end, without what is no character."""
+    if len(text) > most:
+        cut = f"\n... {len(text) - most:,} characters left out ...\n"
+        half = (most - len(cut)) // 2
+        text = f"{text[:half]}{cut}{text[-half:]}"
+    plain = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in plain)
+
+
+def _trace(error: BaseException) -> str:
+    try:
+        lines = traceback.format_exception(error)
+    except BaseException as second:  # errors may hold each other, or properties that raise
+        return f"(its traceback raised {type(second).__name__})"
+    return "".join(kept(line, LONGEST_REASON) for line in lines)
