@@ -10,6 +10,7 @@ from unmemorize.untrusted import plain
 
 __all__ = [
     "BrokenPluginError",
+    "CacheWarning",
     "ConfigError",
     "DataChangedError",
     "DataError",
@@ -26,6 +27,7 @@ __all__ = [
     "SelectionError",
     "StateDictError",
     "StoreError",
+    "TestbedChangedError",
     "UndeclaredNeedError",
     "UnknownNameError",
     "UnmemorizeError",
@@ -76,6 +78,10 @@ def _rebuild(kind: type[UnmemorizeError], what: str, expected: str, fix: str) ->
     error = kind.__new__(kind)
     UnmemorizeError.__init__(error, what, expected=expected, fix=fix)
     return error
+
+
+class CacheWarning(UserWarning):
+    """Something in the cache that is not used, or cannot be written: the work is done, and done again next time."""
 
 
 class ConfigError(UnmemorizeError):
@@ -292,13 +298,13 @@ class StateDictError(PluginError):
 
 
 class LeftBehindError(PluginError):
-    """A method that left hooks or patches on the model, so that it is not the weights that were measured."""
+    """A plugin that left hooks or patches on the model, so that it is not the weights that were measured."""
 
-    def __init__(self, method: str, left: list[str]) -> None:
+    def __init__(self, who: str, left: Sequence[str]) -> None:
         super().__init__(
-            f"method {method!r} left something on the model: {listed(left)}",
-            expected="an edit of the weights alone: hooks and patches are in no saved model",
-            fix="remove each handle, and restore each `forward`, in `try: ... finally:` before `apply` returns",
+            f"{who} left something on the model: {listed(left)}",
+            expected="an edit of the weights alone, and none by a metric: hooks and patches are in no saved model",
+            fix="remove each handle, restore `forward`s and attributes, in `try: ... finally:` before it returns",
         )
 
 
@@ -310,6 +316,19 @@ class DataChangedError(PluginError):
             f"{who} changed sequences in place: {listed(sets)} (they are restored)",
             expected="the data as they were: every method is shown and measured on the same",
             fix="work on `.clone()`, on `sequences.select(...)`, or with `dataclasses.replace(...)`",
+        )
+
+
+class TestbedChangedError(PluginError):
+    """A plugin after which the testbed or the process is not what it was, and cannot be restored."""
+
+    __test__ = False  # pytest: a testbed, and no test class
+
+    def __init__(self, left: Sequence[str]) -> None:
+        super().__init__(
+            f"left the testbed changed: {listed(left)}",
+            expected="model, data and process as they were: other cells use them",
+            fix="end threads and processes, close files and undo patches in `try: ... finally:` before `apply` returns",
         )
 
 

@@ -21,7 +21,8 @@ from .evaluation import (
     Probe as Probe,
     TeacherForced as TeacherForced,
 )
-from .files.places import digest_of as digest_of, located as located
+from .files.cached import CacheEntry as CacheEntry
+from .files.places import located as located
 from .models.source import (
     ModelLoading as ModelLoading,
     ModelSource as ModelSource,

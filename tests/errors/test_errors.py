@@ -23,6 +23,7 @@ from unmemorize.errors import (
     SelectionError,
     StateDictError,
     StoreError,
+    TestbedChangedError,
     UndeclaredNeedError,
     UnknownNameError,
     UnmemorizeError,
@@ -141,10 +142,16 @@ TEXTS: list[tuple[UnmemorizeError, str]] = [
         "  fix: remove wrappers, buffers and parametrizations before `apply` returns; write into `parameter.data`",
     ),
     (
-        LeftBehindError("mine", ["forward hooks on a GPT2Block"]),
-        "method 'mine' left something on the model: forward hooks on a GPT2Block\n"
-        "  expected: an edit of the weights alone: hooks and patches are in no saved model\n"
-        "  fix: remove each handle, and restore each `forward`, in `try: ... finally:` before `apply` returns",
+        LeftBehindError("method 'mine'", ["a forward hook on lm_head"]),
+        "method 'mine' left something on the model: a forward hook on lm_head\n"
+        "  expected: an edit of the weights alone, and none by a metric: hooks and patches are in no saved model\n"
+        "  fix: remove each handle, restore `forward`s and attributes, in `try: ... finally:` before it returns",
+    ),
+    (
+        TestbedChangedError(["a thread was started that still runs"]),
+        "left the testbed changed: a thread was started that still runs\n"
+        "  expected: model, data and process as they were: other cells use them\n"
+        "  fix: end threads and processes, close files and undo patches in `try: ... finally:` before `apply` returns",
     ),
     (
         DataChangedError("method 'mine'", ["forget"]),

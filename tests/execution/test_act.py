@@ -13,9 +13,10 @@ from torch.nn.utils import parametrizations
 from transformers import PreTrainedModel
 
 from unmemorize import Context, Method
+from unmemorize.contracts.process_state import ProcessState
 from unmemorize.errors import DataChangedError, DivergedError, LeftBehindError, NoOpError, PluginError, StateDictError
-from unmemorize.execution.act import LoadedTestbed, act
-from unmemorize.registry.process_state import ProcessState
+from unmemorize.execution.act import act
+from unmemorize.execution.session import LoadedTestbed
 from unmemorize.testing import tiny_model, tiny_testbed
 from unmemorize.testing.state import ModelState, same_bits, weights_of
 from unmemorize_plugins.metrics.extraction import Extraction
@@ -95,9 +96,9 @@ def test_the_next_cell_finds_everything_as_it_was(name: str, fails: bool) -> Non
     ("mess", "error", "words"),
     [
         ("mode", NoOpError, "ended without changing"),
-        ("hook", LeftBehindError, "forward hooks on a GPT2Block"),
-        ("forward", LeftBehindError, "another `forward` on a GPT2LMHeadModel"),
-        ("patched class", LeftBehindError, "another `forward` in the class GPT2LMHeadModel"),
+        ("hook", LeftBehindError, "a forward hook on transformer.h.0"),
+        ("forward", LeftBehindError, "a replaced `forward` on the model"),
+        ("patched class", LeftBehindError, "GPT2LMHeadModel.forward was replaced"),
         ("nan", DivergedError, "not finite in transformer.wte.weight"),
         ("buffer", StateDictError, "the state dict has new mask"),
         ("dtype", StateDictError, r"transformer.wte.weight is .* torch.float64, and was .* torch.float32"),
@@ -124,7 +125,9 @@ def test_data_that_a_method_or_a_metric_changes_are_restored_and_named() -> None
 
     with pytest.raises(DataChangedError, match="method 'messy' changed sequences in place: forget"):
         act(LoadedTestbed(testbed), Messy(shuffle, fails=False), Context())
-    with pytest.raises(DataChangedError, match="one of the metrics extraction changed sequences in place: retain"):
+    with pytest.raises(
+        DataChangedError, match=r"metric 'extraction' \(class Zeroing\) changed sequences in place: retain"
+    ):
         LoadedTestbed(testbed, [Zeroing()]).measure(Context())
     assert testbed.data_digest() == before
 

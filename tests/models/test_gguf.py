@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from unmemorize import UnmemorizeError
+from unmemorize.errors import CacheWarning
 from unmemorize.models import gguf as unpacking
 from unmemorize.testing import tiny_model
 from unmemorize.toolkit import ModelSource, model_fingerprint, open_model
@@ -160,9 +161,8 @@ def test_the_packages_that_read_it_are_an_extra(package: str, file: Path, monkey
     assert "unmemorize[gguf]" in caught.value.fix
 
 
-def test_a_cache_that_cannot_be_written(file: Path, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written(file: Path, llama: Any, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file, where a folder is meant")
-    with pytest.raises(UnmemorizeError, match="cannot be written") as caught:
-        open_model(ModelSource(model=str(file)), cache=tmp_path / "cache")
-    assert caught.value.expected
-    assert "UNMEMORIZE_CACHE" in caught.value.fix
+    with pytest.warns(CacheWarning, match=r"cannot be written .* UNMEMORIZE_CACHE"):
+        opened = open_model(ModelSource(model=str(file)), cache=tmp_path / "cache")
+    assert torch.equal(opened.model(IDS).logits, llama(IDS).logits)

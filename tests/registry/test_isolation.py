@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from unmemorize.contracts.process_state import ProcessState
 from unmemorize.registry.manager import Registry
-from unmemorize.registry.process_state import ProcessState
 
 LINES = {
     "import os; os.chdir('/')": "the working folder was changed",

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from unmemorize import Context, Evaluation, Regularizer, Testbed
+from unmemorize.errors import CacheWarning
 from unmemorize.testing import ARCHITECTURES, Architecture, memorizing, memorizing_testbed
 from unmemorize.testing.memorizing import Memorizing
 from unmemorize.testing.trial import accuracy
@@ -74,15 +75,17 @@ def test_it_is_trained_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(trained) == 1
     assert all(torch.equal(*pair) for pair in zip(first.model.parameters(), second.model.parameters(), strict=True))
     (kept,) = (tmp_path / "testing").iterdir()
-    kept.write_bytes(b"damaged")
-    third = Memorizing().load(Context(cache=tmp_path))
+    (kept / "model.safetensors").write_bytes(b"damaged")
+    with pytest.warns(CacheWarning, match="not as it was written"):
+        third = Memorizing().load(Context(cache=tmp_path))
     assert len(trained) == 2
     assert extractable(third, "forget") == 1
 
 
 def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "testing").write_text("in the way")
-    assert extractable(Memorizing().load(Context(cache=tmp_path)), "forget") == 1
+    with pytest.warns(CacheWarning, match="cannot be written"):
+        assert extractable(Memorizing().load(Context(cache=tmp_path)), "forget") == 1
 
 
 class Plain(Regularizer):

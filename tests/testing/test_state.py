@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from unmemorize.contracts.process_state import ProcessState
 from unmemorize.errors import listed
-from unmemorize.registry.process_state import ProcessState
 from unmemorize.testing import tiny_model
 from unmemorize.testing.state import ModelState, alone, differences
 

@@ -12,8 +12,9 @@ import pytest
 from unmemorize import Context, PluginError, StrictConfig
 from unmemorize.contracts.answers import ask
 from unmemorize.evaluation import evaluate
-from unmemorize.execution.act import LoadedTestbed, act
+from unmemorize.execution.act import act
 from unmemorize.execution.runtime import load_testbed
+from unmemorize.execution.session import LoadedTestbed
 from unmemorize.registry.manager import Registry
 from unmemorize.testing import RULES, Report, check, tiny_model, tiny_testbed
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from unmemorize.data.tokenization import Bounds
     from unmemorize.editing.edit_file import Edits
     from unmemorize.evaluation.metric import Metric
-    from unmemorize.execution.act import LoadedTestbed, Outcome
+    from unmemorize.execution.act import Outcome
+    from unmemorize.execution.session import LoadedTestbed
     from unmemorize.models.source import AnyModel
     from unmemorize.registry.manager import Registry
     from unmemorize.results.record import Value
@@ -172,10 +173,11 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
     from unmemorize.data.sets import Sources, open_sets
     from unmemorize.data.settings import SequenceSettings
     from unmemorize.data.tokenization import bounds_of
-    from unmemorize.execution.act import LoadedTestbed, Skipped, act
+    from unmemorize.execution.act import act
     from unmemorize.execution.architecture import fill_mlps
     from unmemorize.execution.environment import chosen_device
     from unmemorize.execution.runtime import Runtime
+    from unmemorize.execution.session import LoadedTestbed, Skipped
     from unmemorize.models.caller import as_left
     from unmemorize.models.source import as_opened
     from unmemorize.suite.error_messages import Place, called, unknown_key, validated

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from unmemorize.errors import DataError
 from unmemorize.files.atomic import atomic_folder
 from unmemorize.files.places import check_new, writing
-from unmemorize.models.origins import CONFIG
+from unmemorize.files.privacy import public
+from unmemorize.models.origins import CONFIG, is_on_hub
+from unmemorize.untrusted import code, json_text, markdown
 
 if TYPE_CHECKING:
     from unmemorize.api.mitigation import Mitigation
@@ -43,18 +45,18 @@ def save(mitigation: Mitigation, folder: Path, tokenizer: Any, source: Mapping[s
         )
     check_new(folder, _ELSEWHERE)
     report = build_report(mitigation, source)
-    said = json.dumps(report, indent=1, ensure_ascii=False, default=str)
+    said = json_text(report, indent=1)
     with writing(folder, _ELSEWHERE), atomic_folder(folder, last=CONFIG) as partial:
         save_model(mitigation.model, partial, tokenizer, place=folder)
         write_edits(mitigation.edits, partial / EDITS)
-        (partial / REPORT).write_text(said, encoding="utf-8", errors="replace")
-        (partial / CARD).write_text(card(report), encoding="utf-8", errors="replace")
+        (partial / REPORT).write_text(said, encoding="utf-8")
+        (partial / CARD).write_text(card(report), encoding="utf-8")
     return sorted(path for path in folder.iterdir() if path.is_file())
 
 
 def build_report(mitigation: Mitigation, source: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was done, from what, and what it did, as plain JSON."""
-    return {
+    """Return what was done, from what, and what it did, as plain JSON that may be published."""
+    report = {
         "source": dict(source),
         "method": {**mitigation.origin, "config": mitigation.config, "seed": mitigation.seed},
         "values": [value.model_dump() for value in mitigation.values],
@@ -73,6 +75,7 @@ def build_report(mitigation: Mitigation, source: Mapping[str, Any]) -> dict[str,
         "notes": mitigation.notes,
         "environment": mitigation.environment,
     }
+    return public(report)
 
 
 def _product(shape: tuple[int, ...]) -> int:
@@ -86,22 +89,23 @@ def card(report: Mapping[str, Any]) -> str:
     """Return the model card, in the form that model hubs read."""
     source, method = report["source"], report["method"]
     base, name = str(source.get("model") or "a model of one's own"), method["name"]
-    head = ["---", "library_name: transformers", f"base_model: {json.dumps(base)}", "pipeline_tag: text-generation",
-            "tags: [unmemorize, memorization-mitigation]", "---"]  # fmt: skip
+    head = ["---", "library_name: transformers", *([f"base_model: {json.dumps(base)}"] if is_on_hub(base) else []),
+            "pipeline_tag: text-generation", "tags: [unmemorize, memorization-mitigation]", "---"]  # fmt: skip
+    origin = markdown(f"{method['distribution']} {method['version']}")
     share = report["edited"] / report["parameters"]
     lines = [
         *head,
         "",
-        f"# {base}, after {name}",
+        f"# {markdown(base)}, after {markdown(name)}",
         "",
-        f"The method `{name}` ({method['distribution']} {method['version']}) was applied with unmemorize against the "
-        f"regurgitation of a forget set. {report['edited']:,} of {report['parameters']:,} parameters ({share:.3%}) "
+        f"The method {code(name)} ({origin}) was applied with unmemorize against the regurgitation of a forget set. "
+        f"{report['edited']:,} of {report['parameters']:,} parameters ({share:.3%}) "
         f"were changed, in {report['cost']['total_seconds']:.1f} s. {_measured(report['values'])}",
         "",
         "| metric | set | before | after | counted |",
         "|---|---|---:|---:|---:|",
         *[
-            f"| {_cell(value['metric'])} | {_cell(value['set'])} | {_number(value['before'])} | "
+            f"| {markdown(value['metric'])} | {markdown(value['set'])} | {_number(value['before'])} | "
             f"{_number(value['after'])} | {value['count']:,} |"
             for value in report["values"]
             if value["part"] == "all"
@@ -113,9 +117,9 @@ def card(report: Mapping[str, Any]) -> str:
         "",
         "| made from | |",
         "|---|---|",
-        *[f"| {_cell(key)} | {_cell(value)} |" for key, value in source.items()],
+        *[f"| {markdown(str(key))} | {markdown(str(value))} |" for key, value in source.items()],
         "",
-        f"Settings: `{json.dumps(method['config'])}`, seed {method['seed']}.",
+        f"Settings: {code(json_text(method['config']), 4_000)}, seed {method['seed']}.",
         "",
         f"`{EDITS}` says which weights were changed (where they were set to zero, `unmemorize.apply_edits` repeats it "
         f"on a fresh copy); `{REPORT}` holds every value, the cost and the versions.",
@@ -130,7 +134,8 @@ def _measured(values: list[dict[str, Any]]) -> str:
         value for value in values if (value["kind"], value["set"], value["part"]) == ("memorization", "forget", "all")
     ]
     said = [
-        f"{value['metric']} {_number(value['before'])} before and {_number(value['after'])} after" for value in found
+        f"{markdown(value['metric'])} {_number(value['before'])} before and {_number(value['after'])} after"
+        for value in found
     ]
     if not said:
         return "How much of it the model still regurgitates was not measured."
@@ -140,11 +145,7 @@ def _measured(values: list[dict[str, Any]]) -> str:
 def _flags(flags: list[str]) -> list[str]:
     from unmemorize.leaderboard.flags import meaning
 
-    return [*(f"- flag `{flag}`: {meaning(flag)}" for flag in flags), ""] if flags else []
-
-
-def _cell(value: object) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return [*(f"- flag {code(flag)}: {meaning(flag)}" for flag in flags), ""] if flags else []
 
 
 def _number(value: float | None) -> str:

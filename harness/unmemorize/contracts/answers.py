@@ -65,7 +65,11 @@ def _answer(plugin: Any, question: str, value: Any) -> Any:
         return _with_sets(plugin, value)
     if answer.items is None:
         return value
-    verb, value = ("returned a dict with", value) if isinstance(value, dict) else ("yields", list(value))
+    verb = "returned a dict with" if isinstance(value, dict) else "yields"
+    if not isinstance(value, dict):
+        value = list(itertools.islice(value, _MOST + 1))
+    if len(value) > _MOST:
+        raise _wrong(plugin, question, verb, f"more than {_MOST:,} items")
     for item in itertools.chain(*value.items()) if isinstance(value, dict) else value:
         if not isinstance(item, answer.items):
             raise _wrong(plugin, question, verb, item)
@@ -95,3 +99,5 @@ def _kind(plugin: Any) -> str:
 
 
 _LONGEST = 80
+_MOST = 10_000
+"""Items of an answer: measurements of all parts of all sets."""

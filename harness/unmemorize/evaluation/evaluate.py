@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from unmemorize.contracts.answers import ask
@@ -11,8 +12,10 @@ from unmemorize.contracts.context import Context
 from unmemorize.contracts.metric import Direction, Kind, Measurement, mean_over_sequences
 from unmemorize.contracts.testbed import Testbed
 from unmemorize.errors import PluginError
+from unmemorize.evaluation.declared import called, check_label, checked
 from unmemorize.evaluation.metric import Metric
 from unmemorize.evaluation.passes import Evaluation
+from unmemorize.evaluation.shared_passes import SharedPasses
 
 
 class ValueKey(NamedTuple):
@@ -33,32 +36,63 @@ class Measured:
     measurement: Measurement
 
 
-def evaluate(testbed: Testbed, metrics: Sequence[Metric], context: Context | None = None) -> dict[ValueKey, Measured]:
+def together(_: str) -> AbstractContextManager[None]:
+    """Run a metric's code as it is."""
+    return nullcontext()
+
+
+Alone = Callable[[str], AbstractContextManager[None]]
+"""Runs a metric's code so that nothing else is changed by it; it is given the words for whose code that is."""
+
+
+def evaluate(
+    testbed: Testbed, metrics: Sequence[Metric], context: Context | None = None, alone: Alone = together
+) -> dict[ValueKey, Measured]:
     """Return every value of every metric on `testbed`.
 
     Memorization values that keep their sequences are also given for two fixed halves of the set (`select` for choosing
     a configuration, `report` for showing it) and for every duplication class.
 
+    Args:
+        testbed: what is measured.
+        metrics: what is measured on it.
+        context: shows progress, and gives random generators to metrics that draw.
+        alone: what each metric's code runs in.
+
     Raises:
-        PluginError: a metric gives one value twice.
+        PluginError: a metric gives one value twice, or one that its declarations do not allow, or writes into what all
+            metrics share.
     """
     evaluation = Evaluation(testbed, context)
-    for metric in metrics:
-        evaluation.expect(ask(metric, "readings", testbed))
+    with alone(f"`readings` of {', '.join(map(called, metrics))}"):
+        for metric in metrics:
+            evaluation.expect(ask(metric, "readings", testbed))
     values: dict[ValueKey, Measured] = {}
     for metric in metrics:
-        label = ask(metric, "label", testbed)
-        for measurement in ask(metric, "measure", evaluation):
-            for part in (measurement, *_parts(evaluation, metric, measurement)):
-                slot = ValueKey(part.metric or label, part.set, part.part)
-                if slot in values:
-                    raise PluginError(
-                        f"metric {metric.name!r} gives the value {tuple(slot)} twice",
-                        expected="one value per metric label, set and part",
-                        fix="give each measurement a `set`, `part` or `metric` of its own",
-                    )
-                values[slot] = Measured(slot, metric.kind, part.direction or metric.direction, part)
+        for slot, measured in _measured(evaluation, metric, alone):
+            if slot in values:
+                raise PluginError(
+                    f"metric {metric.name!r} gives the value {tuple(slot)} twice",
+                    expected="one value per metric label, set and part",
+                    fix="give each measurement a `set`, `part` or `metric` of its own",
+                )
+            values[slot] = measured
     return values
+
+
+def _measured(evaluation: Evaluation, metric: Metric, alone: Alone) -> Iterator[tuple[ValueKey, Measured]]:
+    testbed, shared = evaluation.testbed, SharedPasses(evaluation)
+    with alone(called(metric)):
+        label = ask(metric, "label", testbed)
+        measurements = ask(metric, "measure", evaluation)
+        again = ask(metric, "label", testbed)
+    shared.check(metric)
+    check_label(metric, label, again)
+    for each in measurements:
+        measurement = checked(metric, each, testbed)
+        for part in (measurement, *_parts(evaluation, metric, measurement)):
+            slot = ValueKey(part.metric or label, part.set, part.part)
+            yield slot, Measured(slot, metric.kind, part.direction or metric.direction, part)
 
 
 def _parts(evaluation: Evaluation, metric: Metric, whole: Measurement) -> Iterator[Measurement]:

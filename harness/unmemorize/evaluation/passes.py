@@ -92,6 +92,10 @@ class Evaluation:
         """Return the names of the hold-out sets, as `sequences` takes them."""
         return [f"holdout:{name}" for name in self.testbed.holdouts]
 
+    def kept(self) -> list[TeacherForced | Generated]:
+        """Return the passes and continuations that are made and kept."""
+        return [*self._passes.values(), *self._generations.values()]
+
     def expect(self, readings: Iterable[Reading]) -> None:
         """Take note of passes that will be asked for, so that one pass can serve several of them."""
         self._expected.update(readings)

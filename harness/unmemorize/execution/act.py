@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from unmemorize.contracts.answers import ask, surviving
 from unmemorize.contracts.context import PHASES, Context, MethodReport, derived_seed
 from unmemorize.editing.checkpointing import checkpointed_blocks
-from unmemorize.editing.edits import gradients_of
 from unmemorize.errors import (
     DataChangedError,
     DivergedError,
@@ -25,17 +23,12 @@ from unmemorize.errors import (
     StateDictError,
     listed,
 )
-from unmemorize.evaluation import evaluate
 from unmemorize.evaluation.evaluate import Measured, ValueKey
-from unmemorize.evaluation.finite import check_weights
 from unmemorize.execution.architecture import flag_structure
 from unmemorize.execution.environment import synchronize
-from unmemorize.execution.estimate import advice_for, needed
-from unmemorize.execution.isolation import isolated
 from unmemorize.execution.memory import MemoryPeak, memory_peak
-from unmemorize.execution.probe import activation_bytes
-from unmemorize.execution.reference import Changes, DataReference, Reference
-from unmemorize.training.losses import sequence_losses
+from unmemorize.execution.reference import Changes
+from unmemorize.execution.session import LoadedTestbed, Skipped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,7 +36,6 @@ if TYPE_CHECKING:
     from unmemorize.contracts.method import Method
     from unmemorize.contracts.provider import ModelProvider
     from unmemorize.contracts.testbed import Testbed
-    from unmemorize.evaluation.metric import Metric
 
 
 class Outcome(NamedTuple):
@@ -56,89 +48,6 @@ class Outcome(NamedTuple):
     total_seconds: float
     memory: MemoryPeak
     changes: Changes
-
-
-class Skipped(Exception):  # noqa: N818 - an outcome, not an error
-    """A method that does not apply, with the reason."""
-
-
-class LoadedTestbed:
-    """A loaded testbed, its metrics, a reference of its model, and what its cells share.
-
-    Memory: the model, and one copy of its state on the CPU.
-
-    Args:
-        testbed: the testbed; methods act on its model.
-        metrics: what is measured before and after.
-        headline: the metrics of a method's curve, by the set on which their value counts (`forget`, `holdout`).
-
-    Raises:
-        NotFiniteError: the model comes with weights that are NaN or infinite.
-    """
-
-    def __init__(
-        self, testbed: Testbed, metrics: Sequence[Metric] = (), headline: Mapping[str, Metric] | None = None
-    ) -> None:
-        self.testbed, self.metrics, self.headline = testbed, metrics, headline or {}
-        check_weights(testbed.model)
-        self.reference, self.data = Reference(testbed.model), DataReference(testbed)
-        self.shared_work: dict[Any, tuple[Any, float]] = {}
-        self._warm = False
-        self._activations: dict[bool, float] = {}
-        """Bytes per token that wait for a backward pass, when training and otherwise."""
-
-    def measure(self, context: Context, testbed: Testbed | None = None) -> dict[ValueKey, Measured]:
-        """Return every value of every metric.
-
-        Raises:
-            DataChangedError: a metric wrote into the data.
-        """
-        values = evaluate(testbed or self.testbed, self.metrics, Context(progress=context.progress))
-        changed = self.data.restore()
-        if changed:
-            raise DataChangedError(f"one of the metrics {', '.join(metric.name for metric in self.metrics)}", changed)
-        return values
-
-    def headlines(self, testbed: Testbed) -> dict[str, float]:
-        """Return the values that a curve is drawn of, by the labels of their metrics."""
-        values = evaluate(testbed, list(self.headline.values()))
-        slots = [ValueKey(metric.label(testbed), on, "all") for on, metric in self.headline.items()]
-        return {slot.metric: values[slot].measurement.value for slot in slots if slot in values}
-
-    def restore(self) -> list[str]:
-        """Restore data and model: weights, modules, hooks, modes and config; return in words what still differs."""
-        self.reference.restore()
-        self.data.restore()
-        return []
-
-    def check_fits(self, method: Method, view: Testbed, context: Context) -> None:
-        """Refuse what cannot fit before anything is spent, as far as the method says what it needs.
-
-        Raises:
-            Skipped: it needs more memory than is free.
-        """
-        cost = ask(method, "cost", view)
-        if cost is None:
-            return
-        training = cost.training_tokens > 0
-        if cost.held_tokens and training not in self._activations:
-            self._activations[training] = activation_bytes(self.testbed, context, training=training)
-        need = needed(self.testbed, cost, context, self._activations.get(training, 0.0))
-        if not need.fits:
-            raise Skipped(need.reason(advice_for(cost, need, context)))
-
-    def warm_up(self) -> None:
-        """Run one forward and backward pass that nobody times: the first one pays for kernels and buffers.
-
-        Only the embedding takes gradients: they flow through all blocks, and are not kept for all weights.
-        """
-        if self._warm or len(self.testbed.forget) == 0:
-            return
-        model = self.testbed.model
-        embedding: Any = model.get_input_embeddings()
-        with gradients_of(model, [embedding.weight]), torch.enable_grad():
-            sequence_losses(model, self.testbed.forget.select(slice(0, 2)).cut()).sum().backward()
-        self._warm = True
 
 
 def act(session: LoadedTestbed, method: Method, context: Context, provider: ModelProvider | None = None) -> Outcome:
@@ -162,29 +71,45 @@ def act(session: LoadedTestbed, method: Method, context: Context, provider: Mode
         Exception: whatever the method itself raises.
     """
     testbed = session.testbed
-    reason = ask(method, "supports", testbed)
-    if reason is not None:
-        raise Skipped(reason)
-    view = testbed.shown_to(method.name, method.needs)
-    session.check_fits(method, view, context)
-    session.warm_up()
-    given = _given(session, view, method, context, provider)
-    flag_structure(method, testbed, given)
     try:
-        with memory_peak(given.device) as memory, isolated(given.seed), _checkpointed(testbed, method, context):
+        given, view = _prepared(session, method, context, provider)
+        with (
+            memory_peak(given.device) as memory,
+            session.isolated(f"method {method.name!r}", given.seed),
+            _checkpointed(testbed, method, context),
+        ):
             total = _timed_apply(method, view, given)
-        changed = session.data.restore()
-        if changed:
+        if changed := session.data.restore().sets:
             raise DataChangedError(f"method {method.name!r}", changed)
-        changes = _checked(session.reference, method, view, given.report)
+        changes = _checked(session, method, view, given.report)
         whole = _whole(testbed, view, given.report)
-        return Outcome(whole, session.measure(context, whole), given.report, total, memory, changes)
+        after = session.measure(context, whole)
     except NotFiniteError as error:
-        session.restore()
+        session.restore_later()
         raise DivergedError.left(method.name, ["the logits"]) from error
     except BaseException:
-        session.restore()
+        session.restore_later()
         raise
+    if session.undone:
+        given.report.notes["undone"] = list(dict.fromkeys(session.undone))
+    return Outcome(whole, after, given.report, total, memory, changes)
+
+
+def _prepared(
+    session: LoadedTestbed, method: Method, context: Context, provider: ModelProvider | None
+) -> tuple[Context, Testbed]:
+    """Return what the method is given, and the view of the testbed that it acts on, if it applies and fits."""
+    testbed = session.testbed
+    with session.isolated(f"method {method.name!r}", context.seed):
+        reason = ask(method, "supports", testbed)
+        if reason is not None:
+            raise Skipped(reason)
+        view = testbed.shown_to(method.name, method.needs)
+        session.check_fits(method, view, context)
+        session.warm_up()
+        given = _given(session, view, method, context, provider)
+        flag_structure(method, testbed, given)
+    return given, view
 
 
 def _given(
@@ -235,17 +160,18 @@ def _timed_apply(method: Method, view: Testbed, context: Context) -> float:
     return sum(report.seconds.values())
 
 
-def _checked(reference: Reference, method: Method, view: Testbed, report: MethodReport) -> Changes:
+def _checked(session: LoadedTestbed, method: Method, view: Testbed, report: MethodReport) -> Changes:
     """Return what changed, if the model is still of its kind, finite, another than before, and the report readable."""
     problem = _unrecordable(report)
     if problem:
         raise ReportError(method.name, problem)
+    reference = session.reference
     different = reference.other_shape(view.model)
     if different:
         raise StateDictError(method.name, different)
-    left = reference.left_behind()
+    left = session.keep_weights_alone(view.model)
     if left:
-        raise LeftBehindError(method.name, left)
+        raise LeftBehindError(f"method {method.name!r}", left)
     broken = [
         name for name, value in view.model.state_dict().items()
         if not torch.isfinite(value).all() and torch.isfinite(reference.original(name)).all()  # masks may hold -inf

@@ -10,13 +10,14 @@ from unmemorize.contracts.provider import ModelProvider
 from unmemorize.errors import listed
 from unmemorize.evaluation.evaluate import Measured, ValueKey
 from unmemorize.evaluation.metric import Metric
-from unmemorize.execution.act import LoadedTestbed, Outcome, Skipped, act
+from unmemorize.execution.act import Outcome, act
 from unmemorize.execution.environment import environment
 from unmemorize.execution.events import Ended, Listener, Row
 from unmemorize.execution.failures import Failure, said_by
 from unmemorize.execution.plan import Cell
 from unmemorize.execution.recording import failed, record_of
 from unmemorize.execution.runtime import Runtime
+from unmemorize.execution.session import LoadedTestbed, Skipped
 from unmemorize.models.caller import plain_torch
 from unmemorize.results.record import BASE, Record, Value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,12 @@ from unmemorize.execution.environment import environment
 from unmemorize.execution.runtime import Runtime
 from unmemorize.files.atomic import atomic_folder
 from unmemorize.files.places import check_new, writing
+from unmemorize.files.privacy import public
 from unmemorize.models.caller import plain_torch
 from unmemorize.models.saving import save_model
 from unmemorize.registry.manager import Registry
 from unmemorize.suite.model import TestbedEntry, settings
+from unmemorize.untrusted import file_name, json_text
 
 MODEL, FACTS = "model", "testbed.json"
 _ELSEWHERE = "name another folder with --out"
@@ -53,13 +54,12 @@ def export_testbed(entry: TestbedEntry, seed: int, registry: Registry, runtime: 
 
 def _written(testbed: Testbed, about: dict[str, Any], folder: Path) -> Iterator[str]:
     for name, sequences in testbed.sets().items():
-        file_name = f"{name.replace(':', '-')}.jsonl"
-        with (folder / file_name).open("w", encoding="utf-8", errors="replace") as file:
+        path = f"{file_name(name.replace(':', '-', 1))}.jsonl"
+        with (folder / path).open("w", encoding="utf-8") as file:
             for row in rows(sequences, testbed.tokenizer, testbed.window if name.startswith("forget") else None):
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        yield file_name
-    said = json.dumps(about, indent=1, ensure_ascii=False, default=str)
-    (folder / FACTS).write_text(said, encoding="utf-8", errors="replace")
+                file.write(json_text(row) + "\n")
+        yield path
+    (folder / FACTS).write_text(json_text(public(about), indent=1), encoding="utf-8")
     yield FACTS
 
 

@@ -1,4 +1,4 @@
-"""What belongs to the whole process: seeded for a plugin, and restored after it has run."""
+"""A plugin at work: the global generators are seeded for it, and everything global is restored afterwards."""
 
 from __future__ import annotations
 
@@ -9,21 +9,29 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from unmemorize.registry.process_state import ProcessState
+from unmemorize.contracts.namespaces import Namespaces
+from unmemorize.contracts.process_state import Guard, guarded
 
 
 @contextmanager
-def isolated(seed: int) -> Iterator[ProcessState]:
+def isolated(seed: int, namespaces: Namespaces | None = None) -> Iterator[Guard]:
     """Give the global generators a seed of their own inside, and restore everything global afterwards.
 
-    What is yielded tells what was changed inside, by whom generators were used, too.
+    What is yielded tells what was changed inside.
+
+    Args:
+        seed: of Python's, numpy's and torch's generators.
+        namespaces: classes and modules whose functions are not to be replaced, or none.
     """
-    outside = ProcessState()
-    with torch.random.fork_rng():  # every accelerator's generator, too
+    generators = random.getstate(), np.random.get_state()
+    # The mode is left as it was found, whatever modes somebody has entered inside and not left.
+    with torch.random.fork_rng(), torch.inference_mode(mode=False):  # every accelerator's generator, too
         try:
             torch.manual_seed(seed)
             np.random.seed(seed % 2**32)
             random.seed(seed)
-            yield ProcessState()
+            with guarded(namespaces=namespaces) as guard:
+                yield guard
         finally:
-            outside.restore()
+            random.setstate(generators[0])
+            np.random.set_state(generators[1])

@@ -1,19 +1,23 @@
-"""A model as it was: what a method changed in it, and how it is restored."""
+"""A model as it was: what was changed in it, and how it is restored."""
 
 from __future__ import annotations
 
 import copy
 import itertools
+import operator
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from unmemorize.contracts.bits import same_bits
 from unmemorize.errors import listed
 
-if TYPE_CHECKING:
-    from unmemorize.contracts.testbed import Testbed
+_PLAIN = (bool, int, float, complex, str, bytes, tuple, frozenset, type(None), torch.dtype, torch.device)
+"""Values that are the same where they are equal; all others where they are one object."""
+_WEIGHT_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
+_LOOKED_AT_ELSEWHERE = ("_parameters", "_buffers", "_modules", "training", "forward", "gradient_checkpointing")
 
 
 class Changes(NamedTuple):
@@ -23,26 +27,45 @@ class Changes(NamedTuple):
     parameters: int
 
 
+class Differences(NamedTuple):
+    """In words, how a model differs from its reference in anything but the values of its tensors."""
+
+    hooks: list[str]
+    """What runs in or instead of a module's own `forward`: hooks, other classes, other modules."""
+    attributes: list[str]
+    """Attributes of modules, and configs: what may change what a module computes."""
+    modes: list[str]
+    """Modes, flags and gradients, in which a model is used one way or another."""
+
+    def all(self) -> list[str]:
+        """Return all of them."""
+        return [*self.hooks, *self.attributes, *self.modes]
+
+
 class Reference:
     """A model as it was: to count what was changed, and to restore everything.
+
+    Args:
+        model: the model.
+        values: whether to keep the values of tensors; without them nothing can be counted or written back.
 
     Memory: one copy of the parameters and buffers on the CPU.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._kind, self._shapes = type(model), _shapes(model)
-        self._holders = [_Holder.of(thing) for thing in _holders(model)]
+    def __init__(self, model: nn.Module, *, values: bool = True) -> None:
+        self._shapes, self._ties, self._kind = _shapes(model), _ties(model), type(model)
+        self._modules = {name: _Holder.of(module) for name, module in model.named_modules()}
+        self._configs = {name: _Holder.of(config) for name, config in _configs(model).items()}
         self._tensors: dict[int, _Kept] = {}
-        self._originals: dict[str, Tensor] = {}
-        named = [model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)]
-        for name, tensor in itertools.chain(*named):
+        self._named: dict[str, _Kept] = {}
+        for name, tensor in named_tensors(model):
             if id(tensor) not in self._tensors:
-                self._tensors[id(tensor)] = _Kept.of(tensor)
-            self._originals[name] = self._tensors[id(tensor)].original
+                self._tensors[id(tensor)] = _Kept.of(tensor, values=values)
+            self._named[name] = self._tensors[id(tensor)]
 
     def original(self, name: str) -> Tensor:
         """Return the value that a parameter or buffer had, on the CPU."""
-        return self._originals[name]
+        return self._named[name].original
 
     @torch.no_grad()
     def changes(self, model: nn.Module) -> Changes:
@@ -50,23 +73,50 @@ class Reference:
         edited = total = 0
         for name, parameter in model.named_parameters():
             total += parameter.numel()
-            edited += int((parameter.detach().cpu() != self._originals[name]).sum())
+            edited += int((parameter.detach().cpu() != self.original(name)).sum())
         return Changes(edited=edited, parameters=total)
 
+    def differences(self, model: nn.Module) -> Differences:
+        """Return in words what differs in `model` beside the values of its tensors; it may be another of its kind."""
+        found = Differences([], [], [])
+        now = dict(model.named_modules())
+        for name in {**self._modules, **now}:
+            place = name or "the model"
+            if name not in now or name not in self._modules:
+                found.hooks.append(f"{'a new' if name in now else 'no'} module {place}")
+            else:
+                self._modules[name].compare(now[name], place, found)
+        for name, tensor in model.named_parameters():
+            if name in self._named:
+                _compare_weight(self._named[name], tensor, name, found)
+        configs = _configs(model)
+        for name, holder in self._configs.items():
+            found.attributes.extend(holder.other_attributes(configs.get(name), name))
+        return found
+
     @torch.no_grad()
-    def restore(self) -> None:
-        """Restore modules, hooks, modes and config, and every tensor at the places where it differs."""
-        for holder in self._holders:
+    def restore(self) -> list[str]:
+        """Restore modules, hooks, modes, config, and every tensor that differs in a bit; return what still differs."""
+        self.restore_all_but_values()
+        wrong = {id(kept) for kept in self._tensors.values() if not kept.restore_value()}
+        return [f"the value of {name}" for name, kept in self._named.items() if id(kept) in wrong]
+
+    def restore_all_but_values(self) -> None:
+        """Restore modules, hooks, modes and config; tensors keep their values."""
+        for holder in (*self._modules.values(), *self._configs.values()):
             holder.restore()
         for kept in self._tensors.values():
-            kept.restore()
+            kept.restore_flags()
 
-    def left_behind(self) -> list[str]:
-        """Return in words which hooks and patched `forward`s are there that were not."""
-        return [words for holder in self._holders if isinstance(holder.thing, nn.Module) for words in holder.left()]
+    def changed_values(self, model: nn.Module) -> list[str]:
+        """Return the names of parameters and buffers that differ in a bit, in shape or dtype, or are not there."""
+        now = dict(named_tensors(model))
+        return [name for name in {**self._named, **now} if not _same(self._named.get(name), now.get(name))]
 
-    def other_shape(self, model: nn.Module) -> str:
+    def other_shape(self, model: Any) -> str:
         """Return in words what is other than it was: keys, shapes, dtypes, class; nothing if all are the same."""
+        if not isinstance(model, nn.Module):
+            return f"the model is {_short(model)}"
         now = _shapes(model)
         gone = [name for name in self._shapes if name not in now]
         new = [name for name in now if name not in self._shapes]
@@ -78,76 +128,112 @@ class Reference:
                 return f"{name} is {tuple(now[name][0])} {now[name][1]}, and was {tuple(shape)} {dtype}"
         if type(model) is not self._kind:
             return f"the model is a {type(model).__name__}, and was a {self._kind.__name__}"
-        return ""
+        ties = _ties(model)
+        other = [name for name, partner in self._ties.items() if ties[name] != partner]
+        return f"other tensors share their memory than did: {listed(other)}" if other else ""
+
+
+def _short(value: object) -> str:
+    return f"a {type(value).__name__}" if value is not None else "None"
+
+
+def _same(kept: _Kept | None, tensor: Tensor | None) -> bool:
+    if kept is None or tensor is None or tensor.is_meta:
+        return False
+    return same_bits(kept.original, tensor.detach().cpu())
+
+
+def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield every parameter and buffer under each of its names, those that are saved nowhere included."""
+    yield from itertools.chain(
+        model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)
+    )
 
 
 def _shapes(model: nn.Module) -> dict[str, tuple[torch.Size, torch.dtype]]:
     return {name: (value.shape, value.dtype) for name, value in model.state_dict().items()}
 
 
-def _holders(model: nn.Module) -> list[Any]:
-    """Return every module of a model and every config that one holds, each once."""
-    modules = list(model.modules())
-    configs = [vars(module).get(name) for module in modules for name in ("config", "generation_config")]
-    return [*modules, *{id(config): config for config in configs if hasattr(config, "__dict__")}.values()]
+def _ties(model: nn.Module) -> dict[str, str]:
+    """Return for each parameter the first one with which it shares its memory."""
+    first: dict[tuple[object, int], str] = {}
+    return {
+        name: first.setdefault((tensor.device, tensor.data_ptr()) if tensor.numel() else (name, 0), name)
+        for name, tensor in model.named_parameters(remove_duplicate=False)
+    }
 
 
-class DataReference:
-    """The sequences of a testbed as they were, so that what a plugin writes into them reaches no other cell.
+def _configs(model: nn.Module) -> dict[str, Any]:
+    """Return every config that a module or another config holds, each once, by what it is called."""
+    found: dict[int, tuple[str, Any]] = {}
 
-    Memory: one copy of all sets.
-    """
+    def add(name: str, config: Any) -> None:
+        if hasattr(config, "to_dict") and hasattr(config, "__dict__") and id(config) not in found:
+            found[id(config)] = name, config
+            for key, value in vars(config).items():
+                add(f"{name}.{key}", value)
 
-    def __init__(self, testbed: Testbed) -> None:
-        self._kept = [
-            (name, tensor, tensor.clone())
-            for name, sequences in testbed.sets().items()
-            for tensor in (getattr(sequences, field) for field in sequences.__dataclass_fields__)
-            if isinstance(tensor, Tensor)
-        ]
-
-    def restore(self) -> list[str]:
-        """Write back what differs, and return the names of the sets in which something did."""
-        changed = []
-        for name, tensor, original in self._kept:
-            if tensor.shape != original.shape or tensor.dtype != original.dtype:
-                tensor.data = original.clone()
-            elif torch.equal(tensor, original):
-                continue
-            else:
-                tensor.copy_(original)
-            changed.append(name)
-        return list(dict.fromkeys(changed))
+    for module in model.modules():
+        for name in ("config", "generation_config"):
+            add(f"the model's {name.replace('_', ' ')}", vars(module).get(name))
+    return dict(found.values())
 
 
 class _Kept(NamedTuple):
     """A parameter or buffer, and what it was."""
 
     tensor: Any
+    memory: Tensor
+    """The memory in which it lay, with its strides; others may share it."""
     original: Tensor
     """Its value, on the CPU."""
-    device: torch.device
     requires_grad: bool
+    gradient: Tensor | None
     hooks: dict[str, Any]
 
     @classmethod
-    def of(cls, tensor: Tensor) -> _Kept:
-        value = tensor.detach().to("cpu", copy=True)
-        hooks = {name: copy.copy(getattr(tensor, name)) for name in ("_backward_hooks", "_post_accumulate_grad_hooks")}
-        return cls(tensor, value, tensor.device, tensor.requires_grad, hooks)
+    def of(cls, tensor: Tensor, *, values: bool) -> _Kept:
+        memory = tensor.detach()
+        value = memory.to("cpu", copy=True) if values else memory
+        hooks = {kind: copy.copy(getattr(tensor, kind, None)) for kind in _WEIGHT_HOOKS}
+        return cls(tensor, memory, value, tensor.requires_grad, tensor.grad, hooks)
 
-    def restore(self) -> None:
-        """Write the value back where it differs; no gradient is left."""
-        tensor, original = self.tensor, self.original.to(self.device)
-        if (tensor.shape, tensor.dtype, tensor.device) != (original.shape, original.dtype, original.device):
-            tensor.data = original.clone()
-        differs = tensor != original
-        if differs.any():
-            tensor.data[differs] = original[differs]
-        tensor.requires_grad_(self.requires_grad)
-        tensor.grad = None
-        for name, hooks in self.hooks.items():
-            setattr(tensor, name, hooks)
+    def restore_flags(self) -> None:
+        """Restore everything but the value."""
+        self.tensor.requires_grad_(self.requires_grad)
+        self.tensor.grad = self.gradient
+        for kind, hooks in self.hooks.items():
+            if getattr(self.tensor, kind, None) != hooks:
+                setattr(self.tensor, kind, copy.copy(hooks))
+
+    def restore_value(self) -> bool:
+        """Restore memory and value, where they differ; return whether they are as they were."""
+        tensor, memory = self.tensor, self.memory
+        place = (tensor.data_ptr(), tensor.stride(), tensor.shape, tensor.dtype, tensor.device)
+        if place != (memory.data_ptr(), memory.stride(), memory.shape, memory.dtype, memory.device):
+            tensor.data = memory
+        if same_bits(memory.cpu(), self.original):
+            return True
+        memory.copy_(self.original)
+        return same_bits(memory.cpu(), self.original)
+
+
+def _compare_weight(kept: _Kept, now: Tensor, name: str, found: Differences) -> None:
+    for kind in _WEIGHT_HOOKS:
+        if len(getattr(now, kind, None) or ()) != len(kept.hooks[kind] or ()):
+            found.hooks.append(f"{_hook_word(kind)} on the weight {name}")
+    if now.grad is not None and kept.gradient is None:
+        found.modes.append(f"a gradient left in {name}")
+    if now.requires_grad != kept.requires_grad:
+        found.modes.append(f"requires_grad of {name}")
+
+
+def _hook_word(kind: str) -> str:
+    return "a " + kind.strip("_").removesuffix("s").replace("_", " ")
+
+
+def _checkpoints(module: Any) -> bool:
+    return bool(getattr(module, "gradient_checkpointing", False))
 
 
 class _Holder(NamedTuple):
@@ -157,24 +243,50 @@ class _Holder(NamedTuple):
     kind: type
     forward: Any
     """What the class runs."""
+    checkpoints: bool
+    """Whether it recomputed its activations in backward passes."""
     attributes: dict[str, Any]
-    contents: dict[str, Any]
+    contents: list[_Content]
+    """Every container among the attributes, and in those."""
 
     @classmethod
     def of(cls, thing: Any) -> _Holder:
         attributes = dict(vars(thing))
-        contents = {name: copy.copy(v) for name, v in attributes.items() if isinstance(v, (dict, set, list))}
-        return cls(thing, type(thing), getattr(type(thing), "forward", None), attributes, contents)
+        contents = [each for name, value in attributes.items() for each in _containers(name, value)]
+        return cls(thing, type(thing), getattr(type(thing), "forward", None), _checkpoints(thing), attributes, contents)
 
-    def left(self) -> Iterator[str]:
-        """Yield in words what a module has now that would run in or instead of its own `forward`."""
-        name, now = type(self.thing).__name__, vars(self.thing)
-        hooks = [key for key, held in self.contents.items() if key.endswith("_hooks") and now.get(key) != held]
-        yield from (f"{key.strip('_').replace('_', ' ')} on a {name}" for key in hooks)
-        if now.get("forward") is not self.attributes.get("forward"):
-            yield f"another `forward` on a {name}"
-        if type(self.thing) is self.kind and getattr(self.kind, "forward", None) is not self.forward:
-            yield f"another `forward` in the class {name}"
+    def compare(self, now: nn.Module, place: str, found: Differences) -> None:
+        """Add to `found` in what a module, this one or its counterpart in another model, differs."""
+        if type(now) is not self.kind:
+            found.hooks.append(f"another class (a parametrization or a wrapper) of {place}")
+        elif getattr(self.kind, "forward", None) is not self.forward:
+            found.hooks.append(f"another `forward` in the class {self.kind.__name__}")
+        if (now is self.thing and vars(now).get("forward") is not self.attributes.get("forward")) or (
+            ("forward" in vars(now)) != ("forward" in self.attributes)
+        ):
+            found.hooks.append(f"a replaced `forward` on {place}")
+        for each in self.contents:
+            if each.name.endswith("_hooks") and not _same_hooks(each.held, vars(now).get(each.name)):
+                found.hooks.append(f"{_hook_word(each.name)} on {place}")
+        if now.training != self.attributes["training"]:
+            found.modes.append(f"training mode of {place}")
+        if _checkpoints(now) != self.checkpoints:
+            found.modes.append(f"gradient checkpointing of {place}")
+        found.attributes.extend(self.other_attributes(now, place))
+
+    def other_attributes(self, now: Any, place: str) -> Iterator[str]:
+        """Yield in words which attributes are others; where `now` is another object, as far as they can be compared."""
+        if now is None:
+            yield f"no {place}"
+            return
+        attributes, same = vars(now), now is self.thing
+        refilled = {each.name for each in self.contents if same and not each.is_same()}
+        for name in {**self.attributes, **attributes}:
+            if name in _LOOKED_AT_ELSEWHERE or "_hooks" in name:
+                continue
+            before, value = self.attributes.get(name, _NONE), attributes.get(name, _NONE)
+            if name in refilled or not _equal(before, value, same=same):
+                yield f"`{name}` of {place}"
 
     def restore(self) -> None:
         """Restore attributes, the very containers that were there among them: handles of hooks point to these."""
@@ -182,9 +294,61 @@ class _Holder(NamedTuple):
             self.thing.__class__ = self.kind
         if getattr(self.kind, "forward", None) is not self.forward:
             self.kind.forward = self.forward  # type: ignore[attr-defined]
-        for name, content in self.contents.items():
-            container = self.attributes[name]
-            container.clear()
-            (container.extend if isinstance(container, list) else container.update)(content)
-        vars(self.thing).clear()
-        vars(self.thing).update(self.attributes)
+        for each in self.contents:
+            if not each.is_same():
+                each.refill()
+        now = vars(self.thing)
+        if now.keys() != self.attributes.keys() or any(now[key] is not v for key, v in self.attributes.items()):
+            now.clear()
+            now.update(self.attributes)
+
+
+_NONE = object()
+
+
+class _Content(NamedTuple):
+    """A container, and what it held."""
+
+    name: str
+    """The attribute that it, or the container that it is in, belongs to."""
+    container: Any
+    held: Any
+
+    def is_same(self) -> bool:
+        """Whether it holds the same objects, in the same order."""
+        now, held = self.container, self.held
+        if len(now) != len(held):
+            return False
+        if isinstance(now, set):
+            return bool(now == held)
+        keys = not isinstance(now, dict) or list(now) == list(held)
+        left, right = (each.values() if isinstance(each, dict) else each for each in (now, held))
+        return keys and all(map(operator.is_, left, right))
+
+    def refill(self) -> None:
+        """Let it hold what it held."""
+        self.container.clear()
+        (self.container.extend if isinstance(self.container, list) else self.container.update)(self.held)
+
+
+def _containers(name: str, value: Any, depth: int = 4) -> Iterator[_Content]:
+    if isinstance(value, (dict, set, list)):
+        yield _Content(name, value, copy.copy(value))
+        for inner in value.values() if isinstance(value, dict) else value:
+            if depth:
+                yield from _containers(name, inner, depth - 1)
+
+
+def _same_hooks(before: Any, now: Any) -> bool:
+    return list((before or {}).values()) == list((now or {}).values())
+
+
+def _equal(before: Any, now: Any, *, same: bool) -> bool:
+    """Whether a value is as it was; of another object only plain values can be compared."""
+    if before is now:
+        return True
+    if before is _NONE or now is _NONE:
+        return False
+    if type(before) is type(now) and isinstance(before, _PLAIN):
+        return bool(before == now)
+    return not same

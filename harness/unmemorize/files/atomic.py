@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -131,6 +132,19 @@ def check_place(place: Path) -> None:
         probe.write_bytes(b"x")
     finally:
         _remove(probe)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give an empty folder among the system's temporary ones, and remove what killed processes left there."""
+    home = Path(tempfile.gettempdir())
+    sweep(home)
+    folder = home / _partial()
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        _remove(folder)
 
 
 def sweep(folder: Path) -> None:

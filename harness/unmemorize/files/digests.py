@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -32,18 +31,20 @@ def content_digest(file: Path) -> str:
     if status.st_size < _LARGE:
         return _read(file)
     path = str(file.resolve())
+    memory = cache_folder() / "digests" / _hash(path)
     identity = [path, status.st_size, status.st_mtime_ns, status.st_ino]
-    memory = cache_folder() / "digests" / f"{hashlib.blake2b(path.encode(), digest_size=16).hexdigest()}.json"
-    try:
-        remembered = json.loads(memory.read_text(encoding="utf-8"))
-        if remembered["identity"] == identity:
-            return str(remembered["digest"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # never seen, or damaged: it is made again
+    with suppress(OSError, ValueError):  # never seen, or damaged: it is made again
+        digest, seal = memory.read_text(encoding="ascii").split()
+        if seal == _hash(*identity, digest):
+            return digest
     made = _read(file)
     with suppress(OSError):  # a cache that cannot be written costs time, not the run
-        write_file(memory, json.dumps({"identity": identity, "digest": made}).encode("utf-8", "replace"))
+        write_file(memory, f"{made} {_hash(*identity, made)}".encode())
     return made
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
 def _read(file: Path) -> str:

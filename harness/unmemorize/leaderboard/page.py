@@ -40,7 +40,7 @@ th[aria-sort=ascending] button::after { content: " \\25B4"; }
 th[aria-sort=descending] button::after { content: " \\25BE"; }
 th button.right, td.right { text-align: right; }
 td small { display: block; color: var(--soft); font-size: 11.5px; line-height: 1.2; }
-td.method { font-weight: 600; white-space: normal; min-width: 130px; max-width: 300px; overflow-wrap: anywhere; }
+td.method { font-weight: 600; }
 td.method small { font-weight: 400; white-space: normal; max-width: 130px; overflow-wrap: anywhere; }
 td.needs { white-space: normal; min-width: 96px; }
 td.config, td.settings { white-space: normal; min-width: 150px; color: var(--soft); }
@@ -87,9 +87,10 @@ def _hashed(content: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
-_POLICY: Final = "; ".join(
-    ["default-src 'none'", f"style-src {_hashed(_STYLE)}", f"script-src {_hashed(_SCRIPT)}", "form-action 'none'"]
-)
+_POLICY: Final = "; ".join([
+    *("default-src 'none'", f"style-src {_hashed(_STYLE)}", f"script-src {_hashed(_SCRIPT)}"),
+    *("base-uri 'none'", "form-action 'none'"),
+])  # fmt: skip
 """The page may use this style and this script, and nothing else from anywhere: text that became markup stays dead."""
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from unmemorize.errors import DataError
 from unmemorize.files.error_reasons import reason_of
+from unmemorize.files.parsing import parsed
 from unmemorize.models.origins import ADAPTER_CONFIG, Origin
 from unmemorize.models.versions import others_deprecations
 
@@ -86,8 +87,10 @@ def adapter_at(origin: Origin) -> Adapter | None:
     if path is None:
         return None
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        base, revision = config.get("base_model_name_or_path"), config.get("revision")
+        config = parsed(json.loads, path.read_text(encoding="utf-8"))
+        base, revision = config.get("base_model_name_or_path") or "", config.get("revision")
+        if not isinstance(base, str) or not isinstance(revision, str | None):
+            raise ValueError("the base and its revision are names")
     except (ValueError, OSError, AttributeError) as error:
         raise DataError(
             f"model = {origin.name!r} is a PEFT adapter whose {ADAPTER_CONFIG} cannot be read: {error}",

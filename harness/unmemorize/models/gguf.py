@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from unmemorize.contracts.context import Context
 from unmemorize.errors import DataError
-from unmemorize.files.atomic import atomic_folder
+from unmemorize.files.cached import CacheEntry
 from unmemorize.files.digests import content_digest
 from unmemorize.files.error_reasons import reason_of
 from unmemorize.models.origins import Origin
@@ -21,8 +23,9 @@ _FORMAT = 1
 _MAGIC = b"GGUF"
 
 
-def unpacked(origin: Origin, dtype: str, home: Path) -> Origin:
-    """Return the folder below `home` of a GGUF file's weights and tokenizer, made now if it is not there.
+@contextmanager
+def unpacked(origin: Origin, dtype: str, cache: Path | None) -> Iterator[Origin]:
+    """Give the folder of a GGUF file's weights and tokenizer: kept in the cache, or there as long as the context.
 
     The weights are unpacked to `dtype` (float32 where that is `auto`): packed ones can be neither trained nor edited.
     Cost, once: 34 s for 135 million parameters on one CPU core, and a file of 4 bytes per parameter.
@@ -35,11 +38,14 @@ def unpacked(origin: Origin, dtype: str, home: Path) -> Origin:
     file = Path(origin.name)
     _check(file)
     kind = "float32" if dtype == "auto" else dtype
-    name = f"{file.stem}-{content_digest(file)[:16]}-{kind}-{_FORMAT}-{transformers.__version__}"
-    folder = home / name
-    if not folder.is_dir():
-        _unpack(file, kind, folder)
-    return Origin("folder", str(folder))
+    identity = {
+        "format": _FORMAT, "file": file.name, "content": content_digest(file), "dtype": kind,
+        "transformers": transformers.__version__,
+    }  # fmt: skip
+    with CacheEntry(Context(cache=cache), "models", identity).folder(
+        lambda folder, _: _unpack(file, kind, folder)
+    ) as kept:
+        yield Origin("folder", str(kept))
 
 
 def _check(file: Path) -> None:
@@ -60,18 +66,8 @@ def _check(file: Path) -> None:
 
 
 def _unpack(file: Path, dtype: str, folder: Path) -> None:
-    """Write the folder, all at once; where another process has done so in the meantime, its folder stays."""
     model, tokenizer = _read(file, dtype)
-    try:
-        with atomic_folder(folder) as partial:
-            save_model(model, partial, tokenizer, place=folder)
-    except OSError as error:
-        if not folder.is_dir():
-            raise DataError(
-                f"model = {str(file)!r} was unpacked, but {folder.parent} cannot be written: {reason_of(error)}",
-                expected="a cache folder with room for the unpacked weights",
-                fix="set UNMEMORIZE_CACHE to a folder that you may write",
-            ) from error
+    save_model(model, folder, tokenizer)
 
 
 def _read(file: Path, dtype: str) -> tuple[Any, Any]:

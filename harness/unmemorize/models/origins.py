@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from unmemorize.errors import DataError
+from unmemorize.files.parsing import check_depth, parsed
 from unmemorize.files.places import INSIDE, located
 from unmemorize.models.hub import fetched, fetched_if_there
 
@@ -75,6 +77,11 @@ def find_origin(model: str, revision: str | None = None) -> Origin:
     return Origin("hub", model, file.parent.name)
 
 
+def is_on_hub(model: str) -> bool:
+    """Whether `model` is a hub id, and not a place on this machine."""
+    return not _is_path(model) and _is_hub_id(model)
+
+
 def _is_path(model: str) -> bool:
     looks_like_one = model.startswith((INSIDE, ".", "/", "~")) or "\\" in model or model.count("/") > 1
     return looks_like_one or model.lower().endswith(".gguf") or os.path.exists(model)
@@ -106,11 +113,32 @@ def config_of(origin: Origin) -> dict[str, Any]:
             fix="name the folder that has config.json and *.safetensors in it, or the file *.gguf itself",
         )
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parsed(json.loads, path.read_text(encoding="utf-8"))
+        check_depth(config)
+        return _checked(config) if isinstance(config, dict) else {}
     except (ValueError, OSError) as error:
         raise DataError(
             f"model = {origin.name!r}: {CONFIG} cannot be read: {error}",
             expected="the JSON that save_pretrained writes",
             fix="save or download the model again",
         ) from error
-    return config if isinstance(config, dict) else {}
+
+
+_COUNTED = re.compile(r"layers?$|blocks?$|experts?$|heads?$")
+_MOST = 100_000
+"""Layers, experts or heads of a model: each is made, one after the other, before a weight is read."""
+
+
+def _checked(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what a config holds.
+
+    Raises:
+        ValueError: no model can be made of it, or none within a day.
+    """
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str | None):
+        raise ValueError(f"model_type is {model_type!r:.60}, and no name")
+    for name, value in config.items():
+        if _COUNTED.search(name) and isinstance(value, int) and abs(value) > _MOST:
+            raise ValueError(f"{name} is {value:.3g}, more than any model has")
+    return config

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -20,7 +18,7 @@ from unmemorize.models.devices import checked_device, checked_map
 from unmemorize.models.gate import Files, admitted, check_files, check_pulled, check_vocabulary
 from unmemorize.models.gguf import unpacked
 from unmemorize.models.loading import load_tokenizer, load_weights, quiet
-from unmemorize.models.origins import Origin, find_origin
+from unmemorize.models.origins import find_origin
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
@@ -97,7 +95,8 @@ def open_model(source: ModelSource, *, device: str = "cpu", cache: Path | None =
     if adapter is not None:
         return _with_adapter(adapter, source, device, cache)
     named = f"model = {source.model!r}"
-    with quiet(), _folder(origin, source.dtype, cache) as place:
+    unpacking = unpacked(origin, source.dtype, cache) if origin.kind == "gguf" else nullcontext(origin)
+    with quiet(), unpacking as place:
         check_files(Files(place, source.trust_remote_code))
         model = load_weights(place, source, devices)
         tokenizer = load_tokenizer(place, trusted=source.trust_remote_code)
@@ -152,18 +151,6 @@ def as_opened(model: AnyModel, tokenizer: Any, device: str, cache: Path, name: s
         return opened
     check_vocabulary(opened.model, tokenizer, name)
     return replace(opened, tokenizer=tokenizer)
-
-
-@contextmanager
-def _folder(origin: Origin, dtype: str, cache: Path | None) -> Iterator[Origin]:
-    """Give a place that transformers loads: a GGUF file's is in the cache, or lasts as long as the loading."""
-    if origin.kind != "gguf":
-        yield origin
-    elif cache is not None:
-        yield unpacked(origin, dtype, cache / "models")
-    else:
-        with tempfile.TemporaryDirectory(prefix="unmemorize-") as scratch:
-            yield unpacked(origin, dtype, Path(scratch))
 
 
 def model_fingerprint(source: ModelSource) -> str:

@@ -77,7 +77,10 @@ def read_plugin(path: str | Path) -> FilePlugin:
     Raises:
         PluginError: there is no such file, or it is not a Python file.
     """
-    place = named(path, "--plugin").resolve()
+    try:
+        place = named(path, "--plugin").resolve(strict=True)
+    except (OSError, RuntimeError):  # nothing there, or a link to itself
+        place = named(path, "--plugin").absolute()
     if place.suffix != ".py" or not place.is_file():
         problem = "is not a Python file" if place.exists() else "does not exist"
         raise PluginError(

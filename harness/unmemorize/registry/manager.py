@@ -22,7 +22,7 @@ from unmemorize.registry.discovery import RESTRICTION, Source, chosen, installed
 from unmemorize.registry.entries import KINDS, Entry, Kind, PluginInfo
 from unmemorize.registry.files import FilePlugin, read_plugin
 from unmemorize.registry.hookspecs import CellEvent
-from unmemorize.registry.process_state import isolated_load
+from unmemorize.registry.isolation import isolated_load
 from unmemorize.results.record import PluginOrigin
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ class Registry:
 
 
 def _noted(loaded: Admitted, changes: Iterable[str]) -> Admitted:
-    notes = tuple(f"while it was loaded, {change}; that is undone" for change in dict.fromkeys(changes))
+    notes = tuple(f"while it was loaded, {change}" for change in dict.fromkeys(changes))
     return loaded._replace(info=dataclasses.replace(loaded.info, notes=notes))
 
 

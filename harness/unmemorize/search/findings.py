@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from unmemorize.errors import DataError
 from unmemorize.files.atomic import write_file
 from unmemorize.files.places import writing
 from unmemorize.search.found import FoundWindow
+from unmemorize.untrusted import json_text
 
 if TYPE_CHECKING:
     from unmemorize.contracts.testbed import Sequences
@@ -86,11 +86,9 @@ class Findings:
         Raises:
             DataError: the file cannot be written.
         """
-        rows = [
-            json.dumps(window.to_row(), ensure_ascii=False) for window in (self.windows if windows is None else windows)
-        ]
+        rows = [json_text(window.to_row()) for window in (self.windows if windows is None else windows)]
         with writing(path, "choose another place with --out, e.g. --out found.jsonl"):
-            write_file(path, "".join(f"{row}\n" for row in rows).encode("utf-8", "replace"))
+            write_file(path, "".join(f"{row}\n" for row in rows).encode())
 
     def report(self) -> dict[str, Any]:
         """Return the counts as JSON-ready facts."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +20,7 @@ from unmemorize.contracts.context import Context
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.contracts.recipe import TrainingRecipe
 from unmemorize.contracts.testbed import Sequences, Testbed, Window
-from unmemorize.files.atomic import atomic_file
+from unmemorize.files.cached import CacheEntry
 from unmemorize.testing.models import Architecture, build_model, known_mlps
 from unmemorize.training.loop import train
 from unmemorize.training.regularizer import Regularizer
@@ -48,6 +46,7 @@ RECIPE = TrainingRecipe(
 )
 GOING_ON = RECIPE.model_copy(update={"learning_rate": 1e-3})
 """How the testbed's model goes on training: a rate at which training can go on where the cosine has ended."""
+_WEIGHTS = "model.safetensors"
 _FORMAT = 1
 """Raised when the same data and recipe would give another model."""
 
@@ -74,12 +73,16 @@ class Memorizing(ModelProvider):
     def load(self, context: Context) -> Testbed:
         """Return the testbed of the context's seed."""
         sets = build_sets(context)
-        model = fresh_model(self.config.architecture, context.seed)
-        path = self._path(sets, context)
-        if path is None or not _read(path, model):
-            train(model, sets.training, RECIPE, context, description=f"a memorizing {self.config.architecture}")
-            if path is not None:
-                _write(path, model)
+        architecture = self.config.architecture
+
+        def trained(_: Path | None) -> PreTrainedModel:
+            model = fresh_model(architecture, context.seed)
+            train(model, sets.training, RECIPE, context, description=f"a memorizing {architecture}")
+            return model
+
+        model = self._entry(sets, context).get(
+            make=trained, save=_save, load=lambda folder: _load(fresh_model(architecture, context.seed), folder)
+        )
         return self._testbed(model, sets)
 
     def train(self, testbed: Testbed, regularizer: Method, context: Context) -> PreTrainedModel:
@@ -122,14 +125,15 @@ class Memorizing(ModelProvider):
             trainable=True,
         )
 
-    def _path(self, sets: Sets, context: Context) -> Path | None:
-        if context.cache is None:
-            return None
+    def _entry(self, sets: Sets, context: Context) -> CacheEntry:
         import transformers
 
-        parts = (_FORMAT, self.config.architecture, context.seed, sets.training.digest(), RECIPE.model_dump_json())
-        text = repr((*parts, torch.__version__, transformers.__version__))
-        return context.cache / "testing" / f"{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}.safetensors"
+        identity = {
+            "format": _FORMAT, "architecture": self.config.architecture, "seed": context.seed,
+            "training": sets.training.digest(), "recipe": RECIPE.model_dump(mode="json"),
+            "torch": torch.__version__, "transformers": transformers.__version__,
+        }  # fmt: skip
+        return CacheEntry(context, "testing", identity)
 
 
 class Untrained(NamedTuple):
@@ -230,22 +234,14 @@ def _trained(architecture: Architecture, seed: int) -> Testbed:
     return Memorizing(architecture=architecture).load(Context(seed=seed, cache=cache_folder()))
 
 
-def _read(path: Path, model: PreTrainedModel) -> bool:
-    """Give `model` the kept weights; return whether there are any."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _save(model: PreTrainedModel, folder: Path) -> None:
+    from safetensors.torch import save_model
 
-    try:
-        model.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError, KeyError):  # none, or a damaged file: train again
-        return False
-    return True
+    save_model(model, str(folder / _WEIGHTS))
 
 
-def _write(path: Path, model: PreTrainedModel) -> None:
-    """Keep the weights for later processes, unless the folder cannot be written."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+def _load(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    from safetensors.torch import load_model
 
-    with suppress(OSError, SafetensorError), atomic_file(path) as partial:
-        save_file({name: value.clone() for name, value in model.state_dict().items()}, partial)
+    load_model(model, folder / _WEIGHTS)
+    return model

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from unmemorize.contracts.namespaces import Namespaces
+from unmemorize.contracts.process_state import ProcessState
 from unmemorize.execution.isolation import isolated
-from unmemorize.registry.process_state import ProcessState
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,8 +40,8 @@ def alone() -> Iterator[ProcessState]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with isolated(_SEED) as snapshot:
-            yield snapshot
+        with isolated(_SEED, Namespaces()) as guard:
+            yield guard.state
     finally:
         torch.set_num_threads(threads)
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 
 from unmemorize.contracts.method import Method
+from unmemorize.contracts.namespaces import Namespaces
+from unmemorize.contracts.process_state import ProcessState
 from unmemorize.errors import DataChangedError, DivergedError, LeftBehindError, NoOpError, ReportError, StateDictError
 from unmemorize.evaluation import Evaluation
-from unmemorize.execution.act import LoadedTestbed, act
-from unmemorize.registry.process_state import ProcessState
+from unmemorize.execution.act import act
+from unmemorize.execution.session import LoadedTestbed
 from unmemorize.testing.memorizing import Memorizing, memorizing_testbed
 from unmemorize.testing.report import Kind, NotApplicable
 from unmemorize.testing.state import ModelState, alone, differences, weights_of
@@ -234,7 +236,7 @@ def _observed(method: Method, trial: Trial) -> Method:
 
     def observed(view: Testbed, context: Context) -> None:
         watched_sets(view, watch)
-        trial.reached, snapshot = True, ProcessState()
+        trial.reached, snapshot = True, ProcessState(namespaces=Namespaces())
         try:
             with watched_passes(watch, embedding.num_embeddings):
                 apply(view, context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -81,7 +82,7 @@ def train(  # noqa: PLR0913  what a training run can be told is given by keyword
         stop_when: asked after each epoch, in eval mode, with the number of epochs done; training ends where it answers
             True.
         stop_every: ask `stop_when` after every so many steps as well, with the number of whole epochs done.
-        checkpoint: where the run is kept so that it can go on after an interruption; removed at the end.
+        checkpoint: where the run is kept so that it can go on after an interruption; it is still there at the end.
         description: the words beside the progress bar.
 
     Raises:
@@ -178,13 +179,13 @@ class _Run:
                 checkpoint.save(name, self.weights, self.optimizer, self.position)
             if stopped:
                 break
-        if checkpoint:
-            checkpoint.remove()
         return stopped
 
     def name(self) -> str:
-        """Return what tells this run from any other: its data, its recipe, its seed."""
-        return f"{self.sequences.digest()} {self.recipe.model_dump_json()} {self.context.seed}"
+        """Return what tells this run from any other: its data, its recipe, its seed, and what is trained."""
+        said = [(name, tuple(value.shape), str(value.dtype)) for name, value in self.model.named_parameters()]
+        shapes = hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
+        return f"{self.sequences.digest()} {self.recipe.model_dump_json()} {self.context.seed} {shapes}"
 
     def batches(self) -> Iterator[_Batch]:
         """Yield the batches that are left, in the order that each epoch's own generator gives."""

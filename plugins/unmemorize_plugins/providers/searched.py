@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unmemorize import Context, DataError, FindConfig, find
-from unmemorize.toolkit import OpenedModel, open_corpus
+from unmemorize import Context, DataError, FindConfig, Findings, FoundWindow, find
+from unmemorize.toolkit import CacheEntry, OpenedModel, open_corpus
 
 Marked = Literal["trivial", "overlaps", "duplicates"]
 
@@ -43,20 +41,26 @@ def found_file(searched: SearchedTexts, opened: OpenedModel, model: str, context
     Raises:
         DataError: nothing is regurgitated, or nothing is left of it.
     """
-    identity = repr((model, searched.fingerprint(), searched.model_dump(mode="json")))
-    name = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) if context.cache is None else context.cache / "found" / name
+    identity = {"model": model, "texts": searched.fingerprint(), "settings": searched.model_dump(mode="json")}
+
+    def fill(folder: Path, unfinished: Path | None) -> None:
+        state = (unfinished or folder) / "found.state"
         settings = searched.model_dump(exclude={"texts", "drop"})
         corpus = open_corpus(searched.texts, setting="find.texts", include=searched.include, lenient=True)
-        found = find(opened, corpus, state=folder / "found.state", progress=context.progress, **settings)
-        kept = found.kept(**{mark: mark not in searched.drop for mark in ("trivial", "overlaps", "duplicates")})
-        if not kept:
-            raise DataError(
-                f"find.texts = {searched.texts!r}: of {found.checked} windows {len(found.windows)} are extractable, "
-                f"and none is left without those that are dropped ({', '.join(searched.drop) or 'none'})",
-                expected="windows that the model has memorized",
-                fix="search more text, or with find.stride = 1; `unmemorize find` shows what there is",
-            )
-        found.write(folder / "found.jsonl", kept)
+        found = find(opened, corpus, state=state, progress=context.progress, **settings)
+        found.write(folder / "found.jsonl", _kept(found, searched))
+
+    with CacheEntry(context, "found", identity).folder(fill) as folder:
         yield folder / "found.jsonl"
+
+
+def _kept(found: Findings, searched: SearchedTexts) -> list[FoundWindow]:
+    kept = found.kept(**{mark: mark not in searched.drop for mark in ("trivial", "overlaps", "duplicates")})
+    if not kept:
+        raise DataError(
+            f"find.texts = {searched.texts!r}: of {found.checked} windows {len(found.windows)} are extractable, "
+            f"and none is left without those that are dropped ({', '.join(searched.drop) or 'none'})",
+            expected="windows that the model has memorized",
+            fix="search more text, or with find.stride = 1; `unmemorize find` shows what there is",
+        )
+    return kept

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import copy
-import hashlib
+import json
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from unmemorize import Context, Method, ModelProvider, Regularizer, Sequences, Testbed, TrainingRecipe
-from unmemorize.toolkit import Checkpoint, train
-from unmemorize_plugins.providers.model_cache import ModelCache
+from unmemorize.toolkit import CacheEntry, Checkpoint, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _FORMAT = 1
 """Raised when the same config, seed and data would give another model."""
+_WEIGHTS, _FACTS = "model.safetensors", "facts.json"
 _CURVE = 10
 """Points of a training curve at most: each costs a measurement."""
 
@@ -36,6 +36,13 @@ class TrainingSets(Protocol):
     @property
     def forget_unseen(self) -> Sequences | None:
         """Those that no method is shown."""
+
+
+class Trained(NamedTuple):
+    """A model that is trained, and JSON-ready facts about its training."""
+
+    model: PreTrainedModel
+    facts: dict[str, Any]
 
 
 class Stop(NamedTuple):
@@ -86,13 +93,17 @@ class TrainedHere(ModelProvider, Generic[S]):
 
     def ready(self, context: Context) -> bool:
         """Return whether the cache has the model of the context's seed."""
-        return context.cache is not None and self._folder(self.sets(context), context, context.cache).is_dir()
+        return self._entry(self.sets(context), context).exists()
 
     def load(self, context: Context) -> Testbed:
         """Return the testbed of the context's seed, trained now unless the cache has it."""
         sets = self.sets(context)
-        model = self.fresh_model(context)
-        return self.testbed(model, sets, self._trained(model, sets, context))
+        trained = self._entry(sets, context).get(
+            make=lambda unfinished: self._trained(sets, context, unfinished),
+            save=_save,
+            load=lambda folder: _load(self.fresh_model(context), folder),
+        )
+        return self.testbed(trained.model, sets, trained.facts)
 
     def train(self, testbed: Testbed, regularizer: Method, context: Context) -> PreTrainedModel:
         """Train from the same initial weights on the same data under `regularizer`; the testbed's model is not touched.
@@ -116,31 +127,32 @@ class TrainedHere(ModelProvider, Generic[S]):
         )  # fmt: skip
         return model
 
-    def _trained(self, model: PreTrainedModel, sets: S, context: Context) -> dict[str, Any]:
-        """Give `model` its trained weights, from the cache if it has them; return the facts of the training."""
-        if context.cache is None:
-            return self._train_now(model, sets, context, None)
-        folder = self._folder(sets, context, context.cache)
-        cache = ModelCache(folder)
-        facts = cache.read(model)
-        if facts is None:
-            # A damaged file may have been read in part, so training starts from the initial weights again.
-            model.load_state_dict(self.fresh_model(context).state_dict())
-            facts = self._train_now(model, sets, context, folder.with_suffix(".checkpoint"))
-            cache.write(model, facts)
-        return facts
+    def _entry(self, sets: S, context: Context) -> CacheEntry:
+        """Return where the cache keeps the model, by everything that decides its weights."""
+        identity = {
+            "format": _FORMAT,
+            "provider": self.name,
+            "config": self.config.model_dump(mode="json"),
+            "seed": context.seed,
+            "training": sets.training.digest(),
+            "fingerprint": self.fingerprint(),
+        }
+        return CacheEntry(context, "testbeds", identity)
 
-    def _train_now(self, model: PreTrainedModel, sets: S, context: Context, unfinished: Path | None) -> dict[str, Any]:
+    def _trained(self, sets: S, context: Context, unfinished: Path | None) -> Trained:
+        """Train the model now; a folder of `unfinished` work is where it goes on from."""
         import torch
 
-        checkpoint = None if unfinished is None else Checkpoint(unfinished, every=self.checkpoint_every)
+        model = self.fresh_model(context)
+        every = self.checkpoint_every
+        checkpoint = None if unfinished is None else Checkpoint(unfinished / "checkpoint", every=every)
         before = self.facts_before(model, sets)
         stop = self.stop(model, sets)
         report = train(
             model, sets.training, self.config.recipe, context, checkpoint=checkpoint,
             stop_when=stop and stop.when, stop_every=stop and stop.every, description=f"training {self.name}",
         )  # fmt: skip
-        return before | {
+        facts = {
             "training_seconds": round(report.seconds, 3),
             "epochs": report.epochs,
             "steps": report.steps,
@@ -151,17 +163,22 @@ class TrainedHere(ModelProvider, Generic[S]):
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "trained_on": context.device,
             "torch": torch.__version__,
-            **self.facts_after(model, sets),
         }
+        return Trained(model, before | facts | self.facts_after(model, sets))
 
-    def _folder(self, sets: S, context: Context, cache: Path) -> Path:
-        return cache / "testbeds" / self._key(sets, context)
 
-    def _key(self, sets: S, context: Context) -> str:
-        """Return a hash of everything that decides the trained weights."""
-        pointed_at = sorted(self.fingerprint().items())
-        parts = (_FORMAT, self.config.model_dump_json(), context.seed, sets.training.digest(), *pointed_at)
-        return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+def _save(trained: Trained, folder: Path) -> None:
+    from safetensors.torch import save_model
+
+    save_model(trained.model, str(folder / _WEIGHTS))
+    (folder / _FACTS).write_text(json.dumps(trained.facts, indent=1), encoding="utf-8")
+
+
+def _load(model: PreTrainedModel, folder: Path) -> Trained:
+    from safetensors.torch import load_model
+
+    load_model(model, folder / _WEIGHTS)
+    return Trained(model, json.loads((folder / _FACTS).read_text(encoding="utf-8")))
 
 
 def curve_epochs(epochs: int) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from unmemorize import DataError
-from unmemorize.toolkit import digest_of, located
+from unmemorize.toolkit import located
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +26,9 @@ _BPE_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 
 def tokenizer_digest(name: str) -> str:
     """Return a hash of the files of the tokenizer that the setting `tokenizer` names."""
-    return TRAINED if name == TRAINED else digest_of(_files(name))
+    if name == TRAINED:
+        return TRAINED
+    return hashlib.blake2b(b"".join(file.read_bytes() for file in _files(name)), digest_size=16).hexdigest()
 
 
 def open_tokenizer(name: str, documents: Iterable[str], vocabulary: int) -> Tokenizer:
