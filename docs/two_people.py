@@ -46,9 +46,10 @@ def run(person: str, method: Any, others: list[str]) -> None:
     folder = EXAMPLES / "results" / person
     shutil.rmtree(folder, ignore_errors=True)
     unmemorize.run("echoes", methods=["shrink", *others], results=folder, device="cpu", registry=registry)
-    for path in folder.iterdir():
-        if path.name != "records.jsonl":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    records = b"".join(shard.read_bytes() for shard in sorted((folder / "records").iterdir()))
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "records.jsonl").write_bytes(records)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "NoOpError",
     "NotFiniteError",
     "PluginError",
+    "RecordError",
     "ReportError",
     "SelectionError",
     "StateDictError",
@@ -104,6 +105,17 @@ class KeptError(UnwritableError):
 
 class StoreError(UnmemorizeError):
     """A results folder that cannot be read or written."""
+
+
+class RecordError(UnmemorizeError):
+    """What came of a cell cannot be recorded, since nobody could read it or believe it."""
+
+    def __init__(self, method: str, reason: str) -> None:
+        super().__init__(
+            f"what came of {method!r} cannot be recorded: {reason}",
+            expected="numbers in their metric's range, counts and seconds that are not negative, notes that are JSON",
+            fix=f"correct the plugin that left it: unmemorize check {method}",
+        )
 
 
 class PluginError(UnmemorizeError):

@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 
 from unmemorize.errors import ConfigError
-from unmemorize.results.record import PluginOrigin, Record
+from unmemorize.results.record import PluginOrigin, Record, Value
 from unmemorize.results.store import Store
 
 Command = Callable[..., Result]
@@ -17,17 +17,23 @@ Command = Callable[..., Result]
 
 def record(key: str, method: str, seconds: float | None, status: str = "done") -> Record:
     origin = PluginOrigin(name="clay", plugin="p", distribution="d", version="1")
+    ends: dict[str, None] = dict.fromkeys(("before_low", "before_high", "after_low", "after_high"))
+    values = [
+        Value(metric="echo", kind="memorization", direction="lower", set="forget", part="all", count=1,
+              before=1.0, after=1.0, **ends)
+    ]  # fmt: skip
     empty: dict[str, Any] = {
-        "provider_config": {}, "fingerprint": {}, "method_origin": None, "method_config": {}, "stage": "-",
-        "needs": [], "metrics": {}, "metric_origins": [], "values": [], "curve": [], "seconds": {},
-        "peak_memory": None, "extra_memory": None, "parameters": None, "edited": None, "flags": [],
+        "provider_config": {}, "fingerprint": {}, "method_config": {}, "stage": "-",
+        "needs": [], "metrics": {}, "metric_origins": [], "values": values if status == "done" else [],
+        "curve": [], "seconds": {}, "peak_memory": None, "extra_memory": None, "parameters": None,
+        "edited": None, "flags": [],
         "notes": {}, "testbed_facts": {}, "data_digest": None, "environment": {},
         "reason": None, "traceback": None,
     }  # fmt: skip
     return Record(
         key=key, key_version=1, status=status, finished_at="2025-03-01T12:00:00+00:00", suite="mine",
         testbed="noise", provider=origin, method=method, seed=0, memorization="echo", utility="sense",
-        total_seconds=seconds, **empty,
+        total_seconds=seconds, method_origin=None if method == "base" else origin, **empty,
     )  # fmt: skip
 
 
@@ -49,11 +55,11 @@ def test_without_records_everything_is_to_run(run_command: Command, workplace: P
 def test_done_cells_are_cached_and_tell_how_long_the_rest_takes(run_command: Command, workplace: Path) -> None:
     planned = cells(run_command)
     store = Store(workplace / "unmemorize-results" / "mine")
-    store.append(record(planned[0]["key"], "base", None))
+    store.shard().append(record(planned[0]["key"], "base", None))
     prunes = [cell["key"] for cell in planned if cell["method"] == "prune"]
-    store.append(record(prunes[0], "prune", 20.0))
-    store.append(record(prunes[1], "prune", 40.0))
-    store.append(record(prunes[2], "prune", 9000.0, status="failed"))
+    store.shard().append(record(prunes[0], "prune", 20.0))
+    store.shard().append(record(prunes[1], "prune", 40.0))
+    store.shard().append(record(prunes[2], "prune", 9000.0, status="failed"))
     result = run_command("plan", "mine.toml")
     assert result.output.splitlines()[2].split() == ["noise", "base", "1", "1", "?"]
     assert result.output.splitlines()[3].split() == ["noise", "prune", "2", "2", "1", "min", "0", "s"]
@@ -64,7 +70,7 @@ def test_done_cells_are_cached_and_tell_how_long_the_rest_takes(run_command: Com
 def test_when_all_is_done_no_time_is_needed(run_command: Command, workplace: Path) -> None:
     store = Store(workplace / "elsewhere")
     for cell in cells(run_command):
-        store.append(record(cell["key"], cell["method"], 1.0))
+        store.shard().append(record(cell["key"], cell["method"], 1.0))
     output = run_command("plan", "mine.toml", "--results", "elsewhere").output
     assert "6 cells: 6 cached, 0 to run\nResults: elsewhere" in output
 

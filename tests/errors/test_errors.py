@@ -19,6 +19,7 @@ from unmemorize.errors import (
     NoOpError,
     NotFiniteError,
     PluginError,
+    RecordError,
     ReportError,
     SelectionError,
     StateDictError,
@@ -44,6 +45,12 @@ TEXTS: list[tuple[UnmemorizeError, str]] = [
         "method 'durable' ended without changing a single parameter or the decoding\n"
         "  expected: a changed model: an unedited model's numbers are never printed as a method's\n"
         "  fix: raise its strength, e.g. --set ratio=0.01 (`unmemorize show durable` lists its settings)",
+    ),
+    (
+        RecordError("durable", "values.0: before = 150 is outside its range, 0 to 100"),
+        "what came of 'durable' cannot be recorded: values.0: before = 150 is outside its range, 0 to 100\n"
+        "  expected: numbers in their metric's range, counts and seconds that are not negative, notes that are JSON\n"
+        "  fix: correct the plugin that left it: unmemorize check durable",
     ),
     (
         UnknownNameError("method", "durabel", ["extra", "durable"], where="suite 'quick'"),

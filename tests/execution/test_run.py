@@ -255,7 +255,8 @@ def test_a_killed_run_loses_only_the_cell_in_progress(tmp_path: Path, toys: Regi
     process.stdout.close()
     assert process.stdin is not None
     process.stdin.close()
-    with (tmp_path / "killed" / "records.jsonl").open("a") as file:
+    (shard,) = (tmp_path / "killed" / "records").iterdir()
+    with shard.open("a") as file:
         file.write('{"key": "torn')
     again = unmemorize.run(suite, results=tmp_path / "killed", device="cpu")
     assert again.report is not None

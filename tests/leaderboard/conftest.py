@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from unmemorize.files.digests import bytes_digest
 from unmemorize.results.record import PluginOrigin, Record, Value
 from unmemorize.results.schema import to_frame
 
@@ -74,7 +75,8 @@ def _record(
         fields["provider_config"],
         fields["method_config"],
     ]
-    return Record(**({"key": repr([*identity, fields["seed"], fields["method_origin"]])} | fields))
+    text = repr([*identity, fields["seed"], fields["method_origin"]])
+    return Record(**({"key": f"k{bytes_digest(text.encode())}"} | fields))
 
 
 @pytest.fixture

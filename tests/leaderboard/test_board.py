@@ -10,6 +10,7 @@ import pytest
 from unmemorize.errors import StoreError
 from unmemorize.leaderboard.board import COLUMNS, build_board
 from unmemorize.leaderboard.captions import caption
+from unmemorize.results.lines import encode
 
 FIRST, SECOND = "2025-03-01T12:00:00+00:00", "2025-03-02T12:00:00+00:00"
 
@@ -363,12 +364,12 @@ def test_no_records_are_an_error_in_three_parts(frame):
     with pytest.raises(StoreError) as error:
         build_board(frame())
     assert error.value.what == "there are no records to make a board from"
-    assert "records.jsonl" in error.value.expected
+    assert "`records` in its results folder" in error.value.expected
     assert error.value.fix == "unmemorize run quick"
 
 
-def test_boards_are_built_without_torch(tmp_path, frame, rich_records):
-    frame(*rich_records).write_ndjson(tmp_path / "records.jsonl")
+def test_boards_are_built_without_torch(tmp_path, rich_records):
+    (tmp_path / "records.jsonl").write_bytes(b"".join(map(encode, rich_records)))
     code = (
         "import sys; from pathlib import Path; from unmemorize.results.store import Store; "
         "from unmemorize.leaderboard.board import build_board; from unmemorize.leaderboard.formats import *; "

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from pathlib import Path
 
 import polars as pl
@@ -27,7 +29,7 @@ def board(here):
 
 def store(folder, *records):
     for each in records:
-        Store(Path(folder)).append(each)
+        Store(Path(folder)).shard().append(each)
 
 
 def test_without_arguments_every_result_here_is_shown(board, base, record):
@@ -93,13 +95,29 @@ def test_versions_of_one_package_side_by_side_are_mentioned(board, record, origi
     assert board("one").stderr == ""
 
 
-def test_torn_lines_are_mentioned(board, base):
-    store("one", base)
-    with Path("one/records.jsonl").open("a") as file:
-        file.write('{"key": "torn')
-    done = board("one")
-    assert "note: 1 line that is no record was left out of one/records.jsonl" in done.stderr
-    assert "base" in done.stdout
+@pytest.mark.parametrize("kind", FORMATS)
+def test_records_that_are_set_aside_are_counted_and_named(board, base, record, kind):
+    store("one", base, record(), record("greedy"))
+    last = max(Path("one/records").iterdir())
+    last.write_bytes(last.read_bytes().replace(b"4.0", b"2.0", 1))
+    done = board("one", "--format", kind, "--output", "board.out")
+    said = (
+        "1 record was set aside, damaged or impossible: no number stands on it",
+        f"one/records/{last.name}, line 1: it is damaged: its digest is that of another text",
+    )
+    places = [done.stderr]
+    if kind in ("terminal", "markdown", "html"):
+        places.append(re.sub(r"\\|\n *", " ", Path("board.out").read_text()).replace("\\", ""))
+    for line, place in itertools.product(said, places):
+        assert " ".join(line.split()) in " ".join(place.split())
+    assert "greedy" not in Path("board.out").read_bytes().decode(errors="replace")
+
+
+def test_a_board_of_nothing_but_damaged_records_says_so(board, here):
+    (here / "one").mkdir()
+    (here / "one" / "records.jsonl").write_text("rubbish\n")
+    with pytest.raises(StoreError, match="there are no records to make a board from: all 1 are damaged"):
+        board("one")
 
 
 def test_the_command_offers_every_format():
@@ -182,5 +200,6 @@ def test_an_empty_file_of_records_is_an_error_in_three_parts(board, here):
 
 def test_records_on_disk_are_plain_json_lines(here, base):
     store("one", base)
-    (line,) = Path("one/records.jsonl").read_text().splitlines()
+    (shard,) = Path("one/records").iterdir()
+    (line,) = shard.read_text().splitlines()
     assert json.loads(line)["method"] == "base"

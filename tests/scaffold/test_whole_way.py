@@ -56,7 +56,8 @@ def new_to_checked(place: Place, *of_its_tests: str) -> None:
 
 
 def row_of(place: Place) -> dict[str, object]:
-    records = [json.loads(line) for line in (place.folder / "results" / "records.jsonl").read_text().splitlines()]
+    shards = sorted((place.folder / "results" / "records").iterdir())
+    records = [json.loads(line) for shard in shards for line in shard.read_text().splitlines()]
     (mine,) = [record for record in records if record["method"] == "my_method"]
     assert mine["status"] == "done", mine["reason"]
     assert mine["method_origin"]["distribution"] == "unmemorize-my-method"

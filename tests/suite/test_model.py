@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from unmemorize.contracts.config import StrictConfig
-from unmemorize.suite.model import canonical, described, settings
+from unmemorize.results.keys import canonical
+from unmemorize.suite.model import described, settings
 
 
 class Colour(Enum):

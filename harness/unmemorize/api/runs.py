@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +31,15 @@ class Results:
     folder: Path
     report: RunReport | None = None
     """What the run did, where there was one."""
+    set_aside: tuple[str, ...] = ()
+    """Damaged and impossible records, which no number here stands on: where each is, and what is wrong with it."""
 
     @property
     def board(self) -> Board:
         """The leaderboard over these records."""
         from unmemorize.leaderboard.board import build_board
 
-        return build_board(self.frame)
+        return build_board(self.frame, set_aside=self.set_aside)
 
 
 def run(  # noqa: PLR0913  as `find`: keywords
@@ -72,6 +74,7 @@ def run(  # noqa: PLR0913  as `find`: keywords
         UnmemorizeError: the suite does not validate, or the results folder cannot be used. Errors of single cells are
             recorded, not raised.
     """
+    import polars as pl
     import torch
 
     from unmemorize.contracts.context import Silent
@@ -102,8 +105,8 @@ def run(  # noqa: PLR0913  as `find`: keywords
     factory = None if name == INLINE else registry.executor(name)(**own)
     folder = Path(results) if results is not None else RESULTS / loaded.name
     report = run_suite(loaded, registry, folder, runtime, factory, torch.get_num_threads())
-    latest = load_results(folder).frame
-    return Results(frame=latest.filter(latest["key"].is_in(list(report.keys))), folder=folder, report=report)
+    found = load_results(folder)
+    return replace(found, frame=found.frame.filter(pl.col("key").is_in(report.keys)), report=report)
 
 
 def export(
@@ -170,9 +173,17 @@ def load_results(*folders: str | Path) -> Results:
     Raises:
         StoreError: a folder holds no records.
     """
-    from unmemorize.results.merge import merge
+    from unmemorize.results.merge import latest, merge
     from unmemorize.results.store import Store
 
     paths = [Path(folder) for folder in folders] or [RESULTS]
-    frames = [Store(path).latest() for path in paths]
-    return Results(frame=frames[0] if len(frames) == 1 else merge(frames).frame, folder=paths[0])
+    readings = [Store(path).read() for path in paths]
+    frames = [reading.frame for reading in readings]
+    names = [str(path) if len(paths) > 1 else "" for path in paths]
+    return Results(
+        frame=latest(frames[0]) if len(frames) == 1 else merge(frames).frame,
+        folder=paths[0],
+        set_aside=tuple(
+            one.said(name) for name, reading in zip(names, readings, strict=True) for one in reading.set_aside
+        ),
+    )

@@ -11,10 +11,10 @@ from unmemorize.cli.echo import echo
 from unmemorize.cli.options import RESULTS, SystemPath, shared_options
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from unmemorize.leaderboard.board import Board
 
+_SAYING: Final = (None, "terminal", "markdown", "html")
+"""Forms that say themselves which records were set aside; None is the terminal's."""
 _KINDS: Final = ("terminal", "markdown", "csv", "parquet", "latex", "html")
 
 
@@ -37,17 +37,25 @@ def command(sources: tuple[str, ...], kind: str | None, output: Path | None, all
     from unmemorize.cli.screen import print_json
     from unmemorize.files.places import check_writable
     from unmemorize.leaderboard.board import build_board
+    from unmemorize.leaderboard.captions import set_aside_lines
     from unmemorize.results.merge import merge
+    from unmemorize.results.store import Store
 
     if output is not None:
         check_writable(output, f"choose another place: --output board{output.suffix}")
     folders = _folders(sources)
-    merged = merge([_read(folder) for folder in folders])
-    board = build_board(merged.frame, all_configs=all_configs)
+    readings = [Store(folder).read() for folder in folders]
+    merged = merge([reading.frame for reading in readings])
+    set_aside = [
+        one.said(str(folder)) for folder, reading in zip(folders, readings, strict=True) for one in reading.set_aside
+    ]
+    board = build_board(merged.frame, all_configs=all_configs, set_aside=set_aside)
     if as_json:
         print_json(board.frame().to_dicts())
     if output is not None or not as_json:
         _write(board, kind or _by_ending(output), output)
+    for line in set_aside_lines(board) if output or as_json or kind not in _SAYING else ():
+        echo(f"note: {line}", err=True)
     for line in report(merged, [str(folder) for folder in folders]):
         echo(line, err=True)
 
@@ -71,34 +79,25 @@ def _folders(sources: tuple[str, ...]) -> list[Path]:
 def _named(source: str) -> list[Path]:
     from unmemorize.errors import StoreError, nearest
     from unmemorize.files.places import named
+    from unmemorize.results.store import Store
 
     for place in (named(source, "FOLDER"), RESULTS / source):
-        found = [place] if (place / "records.jsonl").exists() else _inside(place)
+        found = [place] if Store(place).exists() else _inside(place)
         if found:
             return found
     known = [folder.name for folder in _inside(RESULTS)]
     listed = ", ".join(nearest(source, known)) or "no results are there yet"
     raise StoreError(
         f"neither ./{source} nor ./{RESULTS / source} holds results",
-        expected=f"a folder with records.jsonl, or the name of a suite that was run here: {listed}",
+        expected=f"a results folder, or the name of a suite that was run here: {listed}",
         fix=f"unmemorize board {nearest(source, known)[0]}" if known else "unmemorize run quick",
     )
 
 
 def _inside(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob("*/records.jsonl"))
-
-
-def _read(folder: Path) -> pl.DataFrame:
     from unmemorize.results.store import Store
 
-    reading = Store(folder).read()
-    if reading.torn:
-        lines = (
-            "1 line that is no record was" if reading.torn == 1 else f"{reading.torn} lines that are no records were"
-        )
-        echo(f"note: {lines} left out of {folder / 'records.jsonl'}", err=True)
-    return reading.frame
+    return sorted(path for path in folder.glob("*") if path.is_dir() and Store(path).exists())
 
 
 def _by_ending(output: Path | None) -> str:

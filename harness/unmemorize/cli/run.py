@@ -55,6 +55,10 @@ def command(choice: SuiteChoice, device: str | None, deadline: float | None, *, 
     _show(results, as_json=as_json)
 
 
+def _set_aside(count: int) -> str:
+    return f", {count} damaged or impossible {'record' if count == 1 else 'records'} set aside" if count else ""
+
+
 def _kept(folder: Path) -> str:
     from unmemorize.results.store import Store
 
@@ -73,7 +77,8 @@ def _show(results: Results, *, as_json: bool) -> None:
     else:
         print_board(board)
         echo(
-            f"{report.done} run, {report.cached} done before, {report.skipped} skipped, {report.failed} failed. "
+            f"{report.done} run, {report.cached} done before, {report.skipped} skipped, {report.failed} failed"
+            f"{_set_aside(report.set_aside)}. "
             f"Records and board: {results.folder}"
         )
     if report.failed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -33,6 +34,8 @@ class Measured:
     slot: ValueKey
     kind: Kind
     direction: Direction
+    range: tuple[float, float]
+    """That of the metric; without limits where the measurement has a label of its own."""
     measurement: Measurement
 
 
@@ -92,7 +95,8 @@ def _measured(evaluation: Evaluation, metric: Metric, alone: Alone) -> Iterator[
         measurement = checked(metric, each, testbed)
         for part in (measurement, *_parts(evaluation, metric, measurement)):
             slot = ValueKey(part.metric or label, part.set, part.part)
-            yield slot, Measured(slot, metric.kind, part.direction or metric.direction, part)
+            limits = metric.range if part.metric is None else (-math.inf, math.inf)
+            yield slot, Measured(slot, metric.kind, part.direction or metric.direction, limits, part)
 
 
 def _parts(evaluation: Evaluation, metric: Metric, whole: Measurement) -> Iterator[Measurement]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -183,13 +184,22 @@ def joined(before: Mapping[ValueKey, Value | Measured], after: Mapping[ValueKey,
     for slot in dict.fromkeys([*before, *after]):
         old, new = _ends(before.get(slot)), _ends(after.get(slot))
         described = after.get(slot) or before[slot]
+        limits = _limits(described)
         values[slot] = Value(
             metric=slot.metric, kind=described.kind, direction=described.direction, set=slot.set, part=slot.part,
             count=described.measurement.count if isinstance(described, Measured) else described.count,
             before=old[0], before_low=old[1], before_high=old[2],
             after=new[0], after_low=new[1], after_high=new[2],
+            lowest=limits[0], highest=limits[1],
         )  # fmt: skip
     return values
+
+
+def _limits(value: Value | Measured) -> tuple[float | None, float | None]:
+    if isinstance(value, Value):
+        return value.lowest, value.highest
+    lowest, highest = value.range
+    return lowest if math.isfinite(lowest) else None, highest if math.isfinite(highest) else None
 
 
 def _ends(value: Value | Measured | None) -> tuple[float | None, float | None, float | None]:

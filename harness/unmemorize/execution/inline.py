@@ -43,6 +43,6 @@ class Inline(Executor):
 
     def ended(self, cell: Cell, ended: Ended) -> None:
         """Write the record, and pass it on."""
-        write(self._task, ended)
+        ended = write(self._task, ended)
         self._results.append(ended)
         self._watcher.ended(cell, ended)

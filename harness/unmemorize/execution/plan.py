@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,14 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unmemorize.contracts.answers import ask
 from unmemorize.errors import ConfigError
 from unmemorize.registry.manager import Registry
+from unmemorize.results.keys import BASE_TEXT, canonical, cell_key, identity, testbed_text
 from unmemorize.results.record import BASE, PluginOrigin
-from unmemorize.suite.model import Suite, TestbedEntry, canonical, settings
+from unmemorize.suite.model import Suite, TestbedEntry, settings
 
 if TYPE_CHECKING:
     import polars as pl
-
-KEY_VERSION = 1
-"""Raised whenever a key comes to mean something else, so that older records are not taken for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +113,7 @@ def plan(suite: Suite, registry: Registry) -> tuple[Cell, ...]:
                         memorization=suite.memorization,
                         utility=suite.utility,
                         seed=seed,
-                        key=_key(hashed.text, choice.text, metrics.text, seed),
+                        key=cell_key(hashed.text, choice.text, metrics.text, seed),
                         group=f"{testbed.name}/seed={seed}",
                     )
                 )
@@ -155,20 +152,13 @@ def estimate(cells: Iterable[Cell], seconds_by_method: Mapping[str, float]) -> E
     return Estimate(sum(value for value in known if value is not None), known.count(None))
 
 
-def _key(testbed: str, method: str, metrics: str, seed: int) -> str:
-    """Hash the canonical JSON of the whole cell, put together from parts that are canonical already."""
-    start = f'{{"key_version":{KEY_VERSION},"method":{method},"metrics":{metrics},'
-    text = f'{start}"seed":{seed},"testbed":{testbed}}}'
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
 def _testbeds(suite: Suite, registry: Registry) -> Iterator[tuple[TestbedEntry, dict[str, str], _Hashed]]:
     seen: dict[str, str] = {}
     for entry in suite.testbeds:
         config = settings(entry.config)
         fingerprint = dict(ask(registry.provider(entry.provider)(entry.config), "fingerprint"))
         origin = registry.origin("provider", entry.provider)
-        text = canonical({**_identity(origin, config), "fingerprint": fingerprint})
+        text = testbed_text(origin, config, fingerprint)
         if text in seen:
             raise ConfigError(
                 f"{suite.source}: testbeds {seen[text]!r} and {entry.name!r} are the same",
@@ -180,26 +170,16 @@ def _testbeds(suite: Suite, registry: Registry) -> Iterator[tuple[TestbedEntry, 
 
 
 def _choices(suite: Suite, registry: Registry) -> Iterator[_Choice]:
-    yield _Choice(BASE, None, {}, canonical({"name": BASE}))
+    yield _Choice(BASE, None, {}, BASE_TEXT)
     for entry in suite.methods:
         origin, method = registry.origin("method", entry.name), registry.method(entry.name)
         for config in entry.configs:
             plain = settings(config)
-            text = canonical(_identity(origin, plain))
+            text = canonical(identity(origin, plain))
             yield _Choice(entry.name, origin, plain, text, method.stage, tuple(sorted(method.needs)))
 
 
 def _metrics(suite: Suite, registry: Registry) -> _Hashed:
     plain = {entry.name: settings(entry.config) for entry in suite.metrics}
-    identities = {name: _identity(registry.origin("metric", name), config) for name, config in plain.items()}
+    identities = {name: identity(registry.origin("metric", name), config) for name, config in plain.items()}
     return _Hashed(plain, canonical(identities))
-
-
-def _identity(origin: PluginOrigin, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what identifies a plugin's class; the name of its entry point cannot change a number."""
-    return {
-        "name": origin.name,
-        "distribution": origin.distribution,
-        "version": origin.version,
-        "config": dict(config),
-    }

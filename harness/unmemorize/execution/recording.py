@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from unmemorize.execution.failures import Failure
-from unmemorize.execution.plan import KEY_VERSION, Cell
+from unmemorize.execution.plan import Cell
+from unmemorize.results.keys import KEY_VERSION
 from unmemorize.results.record import Record
 
 _NOTHING: Mapping[str, Any] = {

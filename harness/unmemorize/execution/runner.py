@@ -48,6 +48,8 @@ class RunReport(NamedTuple):
     done: int
     failed: int
     skipped: int
+    set_aside: int
+    """Damaged or impossible records that it found; their cells were run again."""
 
 
 def run_suite(
@@ -73,6 +75,8 @@ def run_suite(
     """
     cells = plan(suite, registry)
     store = Store(folder)
+    store.upgrade()
+    set_aside = len(store.read().set_aside)
     waiting = split(cells, store.done_keys()).to_run
     tracker = Tracker(registry, len(waiting))
     if waiting:
@@ -92,6 +96,7 @@ def run_suite(
         done=tracker.statuses["done"],
         failed=tracker.statuses["failed"],
         skipped=tracker.statuses["skipped"],
+        set_aside=set_aside,
     )
 
 
@@ -192,6 +197,6 @@ class _Dispatcher:
         failure = Failure.said(reason, ended.record.traceback or "")
         for other in self._schedule.give_up(cell.group):
             record = failed(other, failure, ended.record.environment)
-            write(self._task, Ended(record, how=ended.how))
+            record = write(self._task, Ended(record, how=ended.how)).record
             self._tracker.started(other)
             self._tracker.ended(other, record)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from unmemorize.errors import DeadlineExceeded
+from unmemorize.errors import DeadlineExceeded, RecordError
 from unmemorize.execution.events import Ended, Listener, Row, Steps
 from unmemorize.execution.failures import Failure
 from unmemorize.execution.plan import Cell
@@ -17,6 +19,7 @@ from unmemorize.execution.recording import failed
 from unmemorize.execution.worker import Order
 from unmemorize.execution.worker_process import WorkerProcess
 from unmemorize.results.record import Record
+from unmemorize.results.shard import Shard
 from unmemorize.results.store import Store
 
 _POLL_SECONDS = 0.2
@@ -169,7 +172,7 @@ class _Supervision:
             return Ended(failed(cell, Failure.of(error).also("it could not be recorded"), self.facts))
 
     def _end(self, cell: Cell, ended: Ended) -> None:
-        write(self.task, ended)
+        ended = write(self.task, ended)
         del self.left[cell.key]
         self.current = self.since = None
         self.ended.append(ended)
@@ -200,13 +203,25 @@ class _Supervision:
             self._end(each, Ended(failed(each, failure, self.facts), how="died"))
 
 
-def write(task: ChunkTask, ended: Ended) -> None:
-    """Write the record of a cell that has ended.
+def write(task: ChunkTask, ended: Ended) -> Ended:
+    """Write the record of a cell that has ended, or, where that one is impossible, that it failed; return which.
 
     Raises:
         StoreError: the results folder cannot be written.
     """
-    Store(task.folder).append(ended.record, _frame(ended.rows))
+    shard = _shard(task.folder, task.order.run, os.getpid())
+    try:
+        shard.append(ended.record, _frame(ended.rows))
+    except RecordError as error:
+        ended = ended._replace(record=ended.record.as_failed(str(error)), rows=[])
+        shard.append(ended.record)
+    return ended
+
+
+@lru_cache(maxsize=8)
+def _shard(folder: Path, _run: str, _process: int) -> Shard:
+    """Return the file of records of a run in this process, for all of its threads."""
+    return Store(folder).shard()
 
 
 def _last(output: str) -> str:

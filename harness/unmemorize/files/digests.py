@@ -43,8 +43,13 @@ def content_digest(file: Path) -> str:
     return made
 
 
+def bytes_digest(content: bytes) -> str:
+    """Return the hash of some bytes, as records carry it."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 def _hash(*parts: object) -> str:
-    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+    return bytes_digest(repr(parts).encode())
 
 
 def _read(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -72,27 +73,33 @@ class Board:
     tables: tuple[Table, ...]
     home: str = HOME
     """Methods of other distributions are shown with their distribution and version."""
+    set_aside: tuple[str, ...] = ()
+    """Damaged and impossible records, which no number here stands on: where each is, and what is wrong with it."""
 
     def frame(self) -> pl.DataFrame:
         """Return every row of every table in one flat frame with the columns `COLUMNS`."""
         return pl.concat([table.rows for table in self.tables])
 
 
-def build_board(records: pl.DataFrame, *, all_configs: bool = False, home: str = HOME) -> Board:
+def build_board(
+    records: pl.DataFrame, *, all_configs: bool = False, home: str = HOME, set_aside: Sequence[str] = ()
+) -> Board:
     """Build the board of a frame of records, finished or not.
 
     Args:
         records: as `Store.frame()` or `merge(...).frame` gives them; at any moment of a run.
         all_configs: show every configuration instead of each method's best.
         home: the distribution whose methods are shown without their origin.
+        set_aside: the damaged and impossible records that were found beside them, in words, to be counted and named.
 
     Raises:
         StoreError: there are no records.
     """
     if records.is_empty():
+        damaged = f": all {len(set_aside)} are damaged or impossible, e.g. {set_aside[0]}" if set_aside else ""
         raise StoreError(
-            "there are no records to make a board from",
-            expected="at least one record, as every run writes them to records.jsonl in its results folder",
+            f"there are no records to make a board from{damaged}",
+            expected="at least one record, as every run writes them to `records` in its results folder",
             fix="unmemorize run quick",
         )
     cells = latest(records)
@@ -104,7 +111,7 @@ def build_board(records: pl.DataFrame, *, all_configs: bool = False, home: str =
         own = missing.clear() if place in listed else missing
         listed.add(place)
         tables.append(_table(head, variant, rows, own))
-    return Board(tuple(tables), home)
+    return Board(tuple(tables), home, tuple(set_aside))
 
 
 def _heads(rows: pl.DataFrame, missing: pl.DataFrame) -> list[dict[str, Any]]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from unmemorize.leaderboard.board import Table
+from unmemorize.leaderboard.board import Board, Table
 from unmemorize.leaderboard.columns import FRONTIER, origin
 from unmemorize.leaderboard.flags import meaning
 from unmemorize.results.record import BASE
+from unmemorize.untrusted import line
+
+_MOST: Final = 20
+"""Records set aside that are named one by one."""
 
 _RULES: Final = {
     "single": "Every method has one configuration; values are on the whole forget set.",
@@ -61,6 +65,22 @@ def unfinished_lines(table: Table) -> list[str]:
     return [
         f"{row['status']}: {row['method']} ({_count(row['count'], 'cell')}): {row['reason']}"
         for row in table.unfinished.to_dicts()
+    ]
+
+
+def set_aside_lines(board: Board) -> list[str]:
+    """Return what a reader must know of records that were not believed, a line for each; nothing where all were."""
+    every = board.set_aside
+    if not every:
+        return []
+    records, it, its = ("record was", "it", "its cell") if len(every) == 1 else ("records were", "them", "their cells")
+    shown = [line(one) for one in every[:_MOST]]
+    more = [f"and {len(every) - _MOST} more"] if len(every) > _MOST else []
+    return [
+        f"{len(every)} {records} set aside, damaged or impossible: no number stands on {it}, and the next run runs "
+        f"{its} again.",
+        *shown,
+        *more,
     ]
 
 

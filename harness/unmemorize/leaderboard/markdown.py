@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unmemorize.leaderboard.board import Board, Table
-from unmemorize.leaderboard.captions import caption, legend, unfinished_lines
+from unmemorize.leaderboard.captions import caption, legend, set_aside_lines, unfinished_lines
 from unmemorize.leaderboard.columns import columns
 from unmemorize.untrusted import TEXT, markdown
 
 
 def to_markdown(board: Board) -> str:
     """Return the board as GitHub-flavoured Markdown."""
-    return "\n".join(_section(table, board.home) for table in board.tables)
+    sections = [_section(table, board.home) for table in board.tables]
+    lines = [markdown(line) for line in set_aside_lines(board)]
+    if lines:
+        sections.append("\n- ".join([f"{lines[0]}\n", *lines[1:]]) + "\n")
+    return "\n".join(sections)
 
 
 def _section(table: Table, home: str) -> str:

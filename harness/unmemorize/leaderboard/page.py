@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from unmemorize.leaderboard.board import Board, Table
-from unmemorize.leaderboard.captions import caption, legend, unfinished_lines
+from unmemorize.leaderboard.captions import caption, legend, set_aside_lines, unfinished_lines
 from unmemorize.leaderboard.columns import FRONTIER, Column, columns
 from unmemorize.leaderboard.flags import meaning
 from unmemorize.leaderboard.scatter import to_svg
@@ -109,10 +109,18 @@ def to_html(board: Board, *, title: str = "unmemorize leaderboard") -> str:
 <body>
 <h1>{html(title)}</h1>
 {sections}
-<script>{_SCRIPT}</script>
+{_set_aside(board)}<script>{_SCRIPT}</script>
 </body>
 </html>
 """
+
+
+def _set_aside(board: Board) -> str:
+    lines = [html(line) for line in set_aside_lines(board)]
+    if not lines:
+        return ""
+    items = "".join(f"<li>{line}</li>" for line in lines[1:])
+    return f'<section>\n<p>{lines[0]}</p>\n<ul class="left-out">{items}</ul>\n</section>\n'
 
 
 def _section(table: Table, home: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from unmemorize.leaderboard.board import Board, Table
-from unmemorize.leaderboard.captions import caption, legend, third_parties, unfinished_lines
+from unmemorize.leaderboard.captions import caption, legend, set_aside_lines, third_parties, unfinished_lines
 from unmemorize.leaderboard.columns import Column, columns, flag_codes, with_flag_codes, without_interval
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def to_text(board: Board, *, width: int = PIPED_WIDTH, color: bool = False) -> s
     with console.capture() as captured:
         for table in board.tables:
             _show(console, table, board.home, width)
+        for line in set_aside_lines(board):
+            console.print(line, style="yellow")
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 

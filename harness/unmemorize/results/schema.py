@@ -11,10 +11,12 @@ import polars as pl
 
 from unmemorize.results.record import Record
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Raised only when a column changes its meaning; new columns leave it as it is."""
 
-_ORIGIN = pl.Struct({"name": pl.String, "plugin": pl.String, "distribution": pl.String, "version": pl.String})
+_ORIGIN = pl.Struct(
+    {"name": pl.String, "plugin": pl.String, "distribution": pl.String, "version": pl.String, "code": pl.String}
+)
 
 _VALUE = pl.Struct(
     {
@@ -30,6 +32,8 @@ _VALUE = pl.Struct(
         "after": pl.Float64,
         "after_low": pl.Float64,
         "after_high": pl.Float64,
+        "lowest": pl.Float64,
+        "highest": pl.Float64,
     }
 )
 
@@ -69,6 +73,8 @@ SCHEMA: Final[Mapping[str, pl.DataType]] = {
     "environment": pl.String(),
     "reason": pl.String(),
     "traceback": pl.String(),
+    "deaths": pl.Int64(),
+    "per_sequence_digest": pl.String(),
 }
 """The columns of every frame of records: one row per record, in the order of `Record`'s fields."""
 

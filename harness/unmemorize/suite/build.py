@@ -10,6 +10,7 @@ from typing import Literal
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.errors import ConfigError, nearest
 from unmemorize.registry.manager import Registry
+from unmemorize.results.keys import canonical
 from unmemorize.suite.error_messages import Place, validated
 from unmemorize.suite.grid import Point, expand, size
 from unmemorize.suite.header import Header
@@ -19,7 +20,6 @@ from unmemorize.suite.model import (
     MetricEntry,
     RunSettings,
     TestbedEntry,
-    canonical,
     settings,
 )
 from unmemorize.suite.overrides import Paths

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from pydantic import BaseModel, Field, PositiveFloat, SerializeAsAny
 from pydantic_core import to_jsonable_python
 
 from unmemorize.contracts.config import StrictConfig
+from unmemorize.results.keys import canonical
 
 Seed = Annotated[int, Field(ge=0)]
 
@@ -103,11 +103,6 @@ def settings(config: StrictConfig) -> dict[str, Any]:
     """Return every setting of a config, defaults filled in, in plain JSON types and a fixed order."""
     plain: dict[str, Any] = _plain(config)
     return plain
-
-
-def canonical(value: object) -> str:
-    """Return JSON that is the same for equal values: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def _plain(value: Any) -> Any:  # noqa: PLR0911 - one return for each kind of value
