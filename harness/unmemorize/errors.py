@@ -19,10 +19,12 @@ __all__ = [
     "KeptError",
     "LayoutError",
     "LeftBehindError",
+    "MemoryExceeded",
     "NameCollisionError",
     "NoOpError",
     "NotFiniteError",
     "PluginError",
+    "ProvenanceError",
     "RecordError",
     "ReportError",
     "SelectionError",
@@ -352,6 +354,48 @@ class DeadlineExceeded(UnmemorizeError):  # noqa: N818 - named as the standard l
             f"{where} ran past its deadline of {seconds:g} s",
             expected=f"a cell that ends within {seconds:g} s",
             fix="give it more time with --deadline SECONDS, or choose a cheaper configuration",
+        )
+
+
+class MemoryExceeded(UnmemorizeError):  # noqa: N818 - named as the one above
+    """A cell that took more memory than it was given."""
+
+    def __init__(self, limit: int, used: int, where: str) -> None:
+        super().__init__(
+            f"{where} took {used / 2**30:.3g} GiB of memory, more than its limit of {limit / 2**30:.3g} GiB",
+            expected="a worker process that stays below the limit, libraries and testbed included",
+            fix="give it more with --memory BYTES (4GiB, 500MB), or choose a cheaper configuration",
+        )
+
+
+class ProvenanceError(UnmemorizeError):
+    """Something that runs is not what was planned."""
+
+    @classmethod
+    def of_plugin(cls, kind: str, name: str, planned: str, here: str) -> ProvenanceError:
+        """Return the error for a plugin that is another one where it runs."""
+        return cls(
+            f"the {kind} {name!r} is ({here}) where it runs, and was ({planned}) when the run was planned",
+            expected="the same code of every plugin from the plan to the last cell, in every process",
+            fix="leave plugin files alone while they run, install one version everywhere; then run it again",
+        )
+
+    @classmethod
+    def of_files(cls, testbed: str, names: Sequence[str]) -> ProvenanceError:
+        """Return the error for files of a testbed that have changed since the plan."""
+        return cls(
+            f"testbed {testbed!r}: {listed(names)} changed after the run was planned",
+            expected="the same files from the plan to the last cell, on every machine",
+            fix="leave the files alone while they are used, then run the same command again",
+        )
+
+    @classmethod
+    def of_data(cls, testbed: str) -> ProvenanceError:
+        """Return the error for a testbed with other data than its base was measured on."""
+        return cls(
+            f"testbed {testbed!r}: its sequences are not those on which its base was measured",
+            expected="the same data each time that a provider loads a testbed with the same settings and seed",
+            fix="derive every random choice of `load` from `context.seed`, and name files in `fingerprint`",
         )
 
 

@@ -203,7 +203,7 @@ def mitigate(  # noqa: PLR0913  as `find`: keywords
         with as_left(model) as recomputed:
             recompute = checkpointing or recomputed
             device, shown = str(testbed.device), progress or Silent()
-            runtime = Runtime(device, said.deadline, cache_folder(), shown, recompute, offload)
+            runtime = Runtime(device, said.deadline, None, cache_folder(), shown, recompute, offload)
             context = runtime.context(said.seed, said.deadline)
             session = LoadedTestbed(testbed, measured, _headline(measured))
             before = session.measure(context)

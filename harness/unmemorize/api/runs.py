@@ -52,6 +52,8 @@ def run(  # noqa: PLR0913  as `find`: keywords
     device: str | None = None,
     executor: str | None = None,
     deadline: float | None = None,
+    memory: int | str | None = None,
+    retry: bool = False,
     registry: Registry | None = None,
     progress: Progress | None = None,
 ) -> Results:
@@ -66,7 +68,9 @@ def run(  # noqa: PLR0913  as `find`: keywords
         device: `cpu`, `cuda`, `cuda:1`, `mps`; the suite's own by default, or the best one there is.
         executor: where cells run: `inline` (this process), or a registered executor, in worker processes; the suite's
             own by default, or the one that UNMEMORIZE_EXECUTOR names, or worker processes on this machine.
-        deadline: seconds that a method may take.
+        deadline: seconds that a cell may take, once its testbed is loaded; a worker process that goes on is ended.
+        memory: bytes of main memory that a worker process may hold (`"4GiB"`); inline, nothing is limited.
+        retry: try cells again in which worker processes died twice, too.
         registry: a registry of one's own, instead of what is installed.
         progress: where progress is shown; nowhere by default.
 
@@ -79,7 +83,7 @@ def run(  # noqa: PLR0913  as `find`: keywords
 
     from unmemorize.contracts.context import Silent
     from unmemorize.execution.environment import chosen_device
-    from unmemorize.execution.runner import run_suite
+    from unmemorize.execution.runner import HowToRun, run_suite
     from unmemorize.execution.runtime import Runtime
     from unmemorize.suite.error_messages import called
     from unmemorize.suite.load import load_suite
@@ -91,10 +95,11 @@ def run(  # noqa: PLR0913  as `find`: keywords
         if isinstance(suite, Suite)
         else load_suite(suite, registry, overrides=overrides, methods=methods, executor=executor)
     )
-    said = called("run", loaded.run, device=device, deadline=deadline)
+    said = called("run", loaded.run, device=device, deadline=deadline, memory=memory)
     runtime = Runtime(
         device=chosen_device(said.device),
         deadline=said.deadline,
+        memory=said.memory,
         cache=cache_folder(),
         progress=progress or Silent(),
         checkpointing=loaded.run.checkpointing,
@@ -104,7 +109,7 @@ def run(  # noqa: PLR0913  as `find`: keywords
     own = loaded.run.executor_config if name == loaded.run.executor else {}
     factory = None if name == INLINE else registry.executor(name)(**own)
     folder = Path(results) if results is not None else RESULTS / loaded.name
-    report = run_suite(loaded, registry, folder, runtime, factory, torch.get_num_threads())
+    report = run_suite(loaded, registry, folder, runtime, HowToRun(factory, torch.get_num_threads(), retry))
     found = load_results(folder)
     return replace(found, frame=found.frame.filter(pl.col("key").is_in(report.keys)), report=report)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from shlex import quote
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -23,11 +24,16 @@ _BOARD: Final = "board.md"
 @click.command()
 @suite_options
 @click.option("--device", help="cpu, cuda, cuda:1, mps; by default the suite's own, or the best one there is.")
-@click.option("--deadline", type=Seconds(), help="Seconds that a method may take.")
+@click.option("--workers", type=click.IntRange(min=1), help="Worker processes at once; as --set executor.workers=N.")
+@click.option("--deadline", type=Seconds(), help="Seconds that a cell may take, once its testbed is loaded.")
+@click.option("--memory", metavar="BYTES", help="Bytes that a worker process may hold: 4GiB.")
+@click.option("--retry", is_flag=True, help="Try cells again in which worker processes died twice.")
 @shared_options(
     json="Print what was run and the rows of the board as JSON.", quiet="Show no progress.", verbose=True, threads=True
 )
-def command(choice: SuiteChoice, device: str | None, deadline: float | None, *, as_json: bool, quiet: bool) -> None:
+def command(
+    choice: SuiteChoice, workers: int | None, retry: bool, *, as_json: bool, quiet: bool, **settings: Any
+) -> None:
     """Run SUITE (a name, or the path of a TOML file) and print its leaderboard.
 
     What is done already is not run again; what failed is tried again. A run that is killed loses nothing but the cell
@@ -38,6 +44,8 @@ def command(choice: SuiteChoice, device: str | None, deadline: float | None, *, 
     from unmemorize.files.places import check_writable
 
     registry = api.load_registry(choice.plugins)
+    if workers is not None:
+        choice = replace(choice, overrides=(*choice.overrides, f"executor.workers={workers}"))
     suite = choice.load(registry)
     folder = choice.folder(suite)
     check_writable(folder / _BOARD, "name another folder with --results")
@@ -48,9 +56,9 @@ def command(choice: SuiteChoice, device: str | None, deadline: float | None, *, 
             suite,
             registry=registry,
             results=folder,
-            device=device,
-            deadline=deadline,
+            retry=retry,
             progress=progress,
+            **settings,
         )
     _show(results, as_json=as_json)
 
@@ -83,9 +91,11 @@ def _show(results: Results, *, as_json: bool) -> None:
         )
     if report.failed:
         echo("Failed cells are tried again by the same command.", err=True)
+    if report.dead:
+        echo(f"{report.dead} cells in which worker processes died twice are tried again by --retry.", err=True)
     if unwritten is not None:
         raise unwritten
-    if report.failed:
+    if report.failed or report.dead:
         raise SystemExit(1)
 
 

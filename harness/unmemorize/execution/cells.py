@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.contracts.provider import ModelProvider
-from unmemorize.errors import listed
+from unmemorize.errors import ProvenanceError, listed
 from unmemorize.evaluation.evaluate import Measured, ValueKey
 from unmemorize.evaluation.metric import Metric
 from unmemorize.execution.act import Outcome, act
@@ -16,6 +16,7 @@ from unmemorize.execution.environment import environment
 from unmemorize.execution.events import Ended, Listener, Row
 from unmemorize.execution.failures import Failure, said_by
 from unmemorize.execution.plan import Cell
+from unmemorize.execution.provenance import check_fingerprint, check_origins
 from unmemorize.execution.recording import failed, record_of
 from unmemorize.execution.runtime import Runtime
 from unmemorize.execution.session import LoadedTestbed, Skipped
@@ -53,30 +54,31 @@ class Cells:
         self._loaded: _Open | None = None
 
     @plain_torch()
-    def run(self, cells: Sequence[Cell], base: Record | None) -> None:
-        """Run cells of one testbed and seed.
+    def run(self, cell: Cell, base: Record | None) -> None:
+        """Run one cell.
 
         Args:
-            cells: the cells, in order; where there is no record of their base, the base cell alone.
-            base: the record of this testbed's base cell.
+            cell: the cell; its testbed is loaded, unless it is that of the cell before.
+            base: the record of this testbed's base cell; None for the base cell itself.
         """
-        for number, cell in enumerate(cells):
-            self._listener.started(cell)
-            try:
-                loaded = self._open(cell)
-            except BaseException as error:  # a testbed that cannot be made fails its cells, not the run
-                self._reraise(error)
-                for left in cells[number:]:
-                    self._listener.ended(left, self._unloaded(left, error))
-                return
-            self._listener.acting(cell)
-            self._listener.ended(cell, self._run(cell, loaded, base))
+        self._listener.started(cell)
+        try:
+            loaded = self._open(cell)
+        except BaseException as error:  # a testbed that cannot be made fails its cells, not the run
+            self._reraise(error)
+            self._loaded = None
+            self._listener.ended(cell, Ended(failed(cell, Failure.of(error), self._environment), how="unloaded"))
+            return
+        self._listener.acting(cell)
+        self._listener.ended(cell, self._run(cell, loaded, base))
 
     def _open(self, cell: Cell) -> _Open:
         if self._loaded is None or self._loaded.group != cell.group:
             self._loaded = None  # the memory of the one before is free while this one is loaded
+            check_origins(cell, self._registry)
             provider_class = self._registry.provider(cell.provider)
             provider = provider_class(provider_class.Config(**cell.provider_config))
+            check_fingerprint(cell, provider)
             testbed = self._runtime.load(provider, cell.testbed, cell.seed, self._registry)
             metrics = {name: self._metric(name, settings) for name, settings in cell.metrics.items()}
             headline = {"forget": metrics[cell.memorization], "holdout": metrics[cell.utility]}
@@ -86,9 +88,6 @@ class Cells:
     def _metric(self, name: str, settings: Mapping[str, Any]) -> Metric:
         metric_class = self._registry.metric(name)
         return metric_class(metric_class.Config(**settings))
-
-    def _unloaded(self, cell: Cell, error: BaseException) -> Ended:
-        return Ended(failed(cell, Failure.of(error), self._environment), how="unloaded")
 
     def _run(self, cell: Cell, loaded: _Open, base: Record | None) -> Ended:
         """Run one cell, then see that the testbed is as it was: a cell that leaves it changed has failed."""
@@ -115,6 +114,10 @@ class Cells:
             record = self._record(cell, "done", session, values=values, parameters=parameters, edited=0)
             return Ended(record, per_sequence(measured))
         assert base is not None
+        if base.data_digest not in (None, session.testbed.data_digest()):
+            failure = Failure.of(ProvenanceError.of_data(cell.testbed))
+            return self._failed(cell, failure, loaded)._replace(how="stale")
+        check_origins(cell, self._registry)
         before = {ValueKey(value.metric, value.set, value.part): value for value in base.values}
         method_class = self._registry.method(cell.method)
         method = method_class(method_class.Config(**cell.method_config))

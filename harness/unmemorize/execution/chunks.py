@@ -78,6 +78,15 @@ class Schedule:
         self._blocked.discard(group)
         self._groups[group].base = record
 
+    def has_base(self, group: str) -> bool:
+        """Return whether the base of a group is recorded."""
+        return self._groups[group].base is not None
+
+    def measure_again(self, cells: Sequence[Cell]) -> None:
+        """Run cells of earlier runs before all others of their group: its base, and what was compared with that."""
+        group = self._groups[cells[0].group]
+        group.base, group.waiting = None, [*cells, *group.waiting]
+
     def again(self, cell: Cell) -> None:
         """Put a cell at the end of the run."""
         self._groups[cell.group].again.append(cell)

@@ -16,8 +16,8 @@ class Ended(NamedTuple):
 
     record: Record
     rows: list[Row] = []  # noqa: RUF012 - a named tuple is immutable, and nobody writes into this
-    how: Literal["itself", "unloaded", "died"] = "itself"
-    """By itself; because its testbed could not be loaded; or because the process died in which it ran."""
+    how: Literal["itself", "unloaded", "stale", "died", "died loading"] = "itself"
+    """By itself; because its testbed could not be loaded, or is not that of its base; or with its process."""
     spoiled: bool = False
     """Whether what is left of the testbed or of the process is of no use to other cells."""
 

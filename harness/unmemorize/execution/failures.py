@@ -6,6 +6,7 @@ import traceback
 from typing import NamedTuple
 
 from unmemorize.errors import UnmemorizeError
+from unmemorize.untrusted import plain
 
 LONGEST_REASON, LONGEST_TRACE = 2_000, 20_000
 """Characters that a record keeps."""
@@ -43,13 +44,12 @@ def said_by(error: BaseException) -> str:
 
 
 def kept(text: str, most: int) -> str:
-    """Return at most so many characters of a text, its beginning and its end, without what is no character."""
+    """Return at most so many characters of a text, its beginning and its end, without what would act on a terminal."""
     if len(text) > most:
         cut = f"\n... {len(text) - most:,} characters left out ...\n"
         half = (most - len(cut)) // 2
         text = f"{text[:half]}{cut}{text[-half:]}"
-    plain = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in plain)
+    return plain(text, most)
 
 
 def _trace(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
 
 from unmemorize.execution.events import Ended
-from unmemorize.execution.supervisor import ChunkTask, Watcher, write
+from unmemorize.execution.supervisor import ChunkTask, Watcher, claimed, write
 
 if TYPE_CHECKING:
     from unmemorize.execution.plan import Cell
@@ -28,7 +28,13 @@ class Inline(Executor):
     ) -> Future[list[Ended]]:
         """Run a chunk here, with the plugins that are loaded here."""
         self._task, self._watcher, self._results = task, watcher, list[Ended]()
-        self._cells.run(task.order.cells, task.order.base)
+        for cell in task.cells:
+            claim = claimed(task, cell)
+            if claim is not None:
+                with claim:
+                    self._cells.run(cell, task.base)
+            if self._results and self._results[-1].how == "unloaded":
+                break
         future: Future[list[Ended]] = Future()
         future.set_result(self._results)
         return future

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from unmemorize.errors import ConfigError
 from unmemorize.execution.failures import said_by
+from unmemorize.registry.discovery import is_own
+from unmemorize.registry.entries import Kind
 from unmemorize.registry.manager import Registry
 
 
@@ -19,6 +21,13 @@ class PortablePlugins(NamedTuple):
     files: tuple[Path, ...]
     objects: bytes
     """Pickled: the plugins that were registered as objects, with their names."""
+    modules: tuple[str, ...]
+    """Where the built-in plugins are, which are safe to import early."""
+
+    @classmethod
+    def none(cls) -> PortablePlugins:
+        """Return what no process needs: that which shares them with this one."""
+        return cls(None, (), b"", ())
 
     @classmethod
     def of(cls, registry: Registry) -> PortablePlugins:
@@ -29,7 +38,7 @@ class PortablePlugins(NamedTuple):
         """
         objects = [(info, plugin) for info, plugin in registry.objects() if any(info.provides.values())]
         packed = [(info.name, info.distribution, info.version, _pickled(info.name, plugin)) for info, plugin in objects]
-        return cls(registry.restriction, registry.files, _dumps(packed))
+        return cls(registry.restriction, registry.files, _dumps(packed), _own_modules(registry))
 
     def load(self) -> Registry:
         """Load them here."""
@@ -39,6 +48,13 @@ class PortablePlugins(NamedTuple):
         for file in self.files:
             registry.add_file(file)
         return registry
+
+
+def _own_modules(registry: Registry) -> tuple[str, ...]:
+    kinds: tuple[Kind, ...] = ("method", "metric", "provider")
+    named = [(kind, name) for kind in kinds for name in registry.names(kind)]
+    own = [registry.get(*each) for each in named if is_own(registry.origin(*each).distribution)]
+    return tuple(sorted({plugin.__module__ for plugin in own}))
 
 
 def _pickled(name: str, plugin: object) -> bytes:

@@ -24,7 +24,9 @@ class Runtime:
 
     device: str = "cpu"
     deadline: float | None = None
-    """Seconds that a method may take."""
+    """Seconds that a cell may take, once its testbed is loaded."""
+    memory: int | None = None
+    """Bytes that a worker process may hold."""
     cache: Path | None = None
     progress: Progress = field(default_factory=Silent)
     checkpointing: bool = False

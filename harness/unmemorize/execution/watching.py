@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from unmemorize.contracts.context import Progress
 from unmemorize.execution.events import Ended, Steps
 from unmemorize.execution.plan import Cell
-from unmemorize.execution.supervisor import Nobody, Watcher
+from unmemorize.execution.supervisor import Distant, Watcher
 from unmemorize.registry.hookspecs import CellEvent
 from unmemorize.results.record import Record
 
@@ -26,14 +27,18 @@ class Mailbox:
     """Takes what supervisors tell in threads of this process, until the run looks into it.
 
     What is pickled on its way to a supervisor elsewhere arrives as a watcher that tells nobody.
+
+    Args:
+        reader: who hears of it then.
+        claim: what a supervisor elsewhere looks at to know whether the run goes on.
     """
 
-    def __init__(self, reader: Watcher) -> None:
-        self._reader, self._over = reader, threading.Event()
+    def __init__(self, reader: Watcher, claim: Path) -> None:
+        self._reader, self._claim, self._over = reader, claim, threading.Event()
         self._letters: queue.Queue[Callable[[], None]] = queue.Queue()
 
-    def __reduce__(self) -> tuple[type[Nobody], tuple[()]]:
-        return Nobody, ()
+    def __reduce__(self) -> tuple[type[Distant], tuple[Path]]:
+        return Distant, (self._claim,)
 
     def put(self, letter: Callable[[], None]) -> None:
         """Leave something that the run is to do."""
@@ -79,6 +84,10 @@ class Tracker:
         self._registry, self._total = registry, total
         self._begun: dict[str, int] = {}
         self.statuses: Counter[str] = Counter()
+
+    def add(self, cells: int) -> None:
+        """Count cells that are to run beside those that were planned."""
+        self._total += cells
 
     def started(self, cell: Cell) -> None:
         """Tell that a cell has started."""

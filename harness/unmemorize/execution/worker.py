@@ -1,4 +1,4 @@
-"""The process in which plugins run: it takes chunks of cells and tells, in plain JSON, what comes of them."""
+"""The process in which plugins run: it takes cells and tells, in plain JSON, what comes of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -32,22 +32,10 @@ from unmemorize.execution.runtime import Runtime
 from unmemorize.results.record import Record
 
 IDLE_SECONDS = 60.0
-"""Seconds without a chunk after which a worker process ends itself."""
+"""Seconds without an order after which a worker process ends itself."""
 _PROGRESS_SECONDS = 0.1
 """How often progress is told."""
 _PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a worker process is to do."""
-
-    run: str
-    """The run that it belongs to: what was loaded for it serves the next chunk, too."""
-    cells: tuple[Cell, ...]
-    base: Record | None
-    plugins: PortablePlugins
-    runtime: Runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +57,20 @@ class Surroundings:
             os.chdir(self.folder)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+
+
+class Setup(NamedTuple):
+    """What a worker process needs for the cells of one run."""
+
+    plugins: PortablePlugins
+    runtime: Runtime
+
+
+class Order(NamedTuple):
+    """A cell that a worker process is to run."""
+
+    cell: Cell
+    base: Record | None
 
 
 def work(orders: Connection, output: Connection) -> None:
@@ -106,7 +108,6 @@ class _Worker:
         self._connection, self._process = connection, os.getpid()
         self._telling = threading.Lock()
         self._orders: queue.Queue[bytes] = queue.Queue()
-        self._run: str | None = None
         self._cells: Cells | None = None
 
     def work(self) -> None:
@@ -115,7 +116,6 @@ class _Worker:
         with suppress(queue.Empty):
             while True:
                 self._obey(pickle.loads(self._orders.get(timeout=IDLE_SECONDS)))  # noqa: S301 - as above
-                self.tell("idle")
 
     def _receive(self) -> None:
         with suppress(EOFError, OSError):
@@ -123,30 +123,39 @@ class _Worker:
                 self._orders.put(self._connection.recv_bytes())
         _end_group()
 
-    def _obey(self, order: Order) -> None:
-        try:
-            if self._cells is None or self._run != order.run:
-                runtime = replace(order.runtime, progress=_ForwardedProgress(self.tell))
-                self._run, self._cells = order.run, Cells(order.plugins.load(), runtime, self)
-        except BaseException as error:  # plugins that cannot be loaded here, whatever they raise
-            for cell in order.cells:
-                self.ended(cell, Ended(failed(cell, Failure.of(error), {}), how="unloaded"))
+    def _obey(self, message: Setup | Order) -> None:
+        if isinstance(message, Setup):
+            self._setup, self._cells = message, None
             return
-        self._cells.run(order.cells, order.base)
+        try:
+            if self._cells is None:
+                self._cells = self._prepared()
+        except BaseException as error:  # plugins that cannot be loaded here, whatever they raise
+            self.ended(message.cell, Ended(failed(message.cell, Failure.of(error), {}), how="unloaded"))
+        else:
+            self._cells.run(message.cell, message.base)
+        self.tell("idle")
+
+    def _prepared(self) -> Cells:
+        runtime = replace(self._setup.runtime, progress=_ForwardedProgress(self.tell))
+        if runtime.memory is not None and runtime.device.startswith("cuda"):
+            whole = torch.cuda.get_device_properties(runtime.device).total_memory
+            torch.cuda.set_per_process_memory_fraction(min(1.0, runtime.memory / whole), runtime.device)
+        return Cells(self._setup.plugins.load(), runtime, self)
 
     def started(self, cell: Cell) -> None:
         """Tell that a cell comes next."""
-        self.tell("started", key=cell.key)
+        self.tell("started")
 
     def acting(self, cell: Cell) -> None:
         """Tell that the time of a cell runs."""
-        self.tell("acting", key=cell.key)
+        self.tell("acting")
 
     def ended(self, cell: Cell, ended: Ended) -> None:
         """Tell what came of a cell."""
         spoiled = ended.spoiled or self._worn()
         record = ended.record.model_dump()
-        self.tell("ended", key=cell.key, record=record, rows=ended.rows, how=ended.how, spoiled=spoiled)
+        self.tell("ended", record=record, rows=ended.rows, how=ended.how, spoiled=spoiled)
 
     def _worn(self) -> bool:
         """Whether a cell left something in this process that goes on, or ended what others need."""

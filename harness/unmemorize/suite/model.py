@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, PositiveFloat, SerializeAsAny
+from pydantic import BaseModel, ByteSize, Field, PositiveFloat, SerializeAsAny
 from pydantic_core import to_jsonable_python
 
 from unmemorize.contracts.config import StrictConfig
@@ -53,7 +53,9 @@ class RunSettings(StrictConfig):
     executor_config: dict[str, Any] = Field(default_factory=dict)
     """The executor's own settings."""
     deadline: PositiveFloat | None = None
-    """Seconds that one method may take, or none."""
+    """Seconds that a cell may take once its testbed is loaded, or none."""
+    memory: Annotated[ByteSize, Field(gt=0)] | None = None
+    """Bytes that a worker process may hold (`4GiB`), or none."""
     device: str = "auto"
     """The device that models run on; `auto` takes an accelerator where there is one."""
     checkpointing: bool = False
