@@ -455,6 +455,29 @@ def test_a_testbed_never_comes_from_a_damaged_entry(
         assert same(weights(tmp_path), trained)
 
 
+@pytest.mark.slow
+def test_what_is_wrong_with_the_cache_is_said_on_the_terminal_also_by_a_worker_process(
+    tmp_path: Path, typed: Callable[..., Any]
+) -> None:
+    (tmp_path / "cache").write_text("a file")
+    settings = [f"{name} = {json.dumps(value)}" for name, value in TINY.items()]
+    recipe = [f"{name} = {value}" for name, value in RECIPE.items()]
+    lines = [
+        'name = "t"', 'description = "d"', "[metric.extraction]", "[metric.accuracy]", "[testbed.noise]",
+        'provider = "tinymem"', *settings, "[testbed.noise.recipe]", *recipe,
+    ]  # fmt: skip
+    (tmp_path / "t.toml").write_text("\n".join(lines))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        done = typed(
+            "run", "t.toml", "--quiet", "--device", "cpu", UNMEMORIZE_EXECUTOR="processes",
+            UNMEMORIZE_CACHE=str(tmp_path / "cache"),
+        )  # fmt: skip
+    assert done.status == 0, done.stderr
+    assert f"warning: the cache entry {tmp_path}/cache/testbeds/" in done.stderr
+    assert "set UNMEMORIZE_CACHE to another folder" in done.stderr
+
+
 KILLED_TRAINING = """
 import os, signal, sys
 sys.path[:0] = [{tests!r}]

@@ -6,13 +6,14 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from contextlib import suppress
 from typing import Any
 
 import click
 
 from unmemorize.cli.streams import open_streams, silence
-from unmemorize.errors import UnmemorizeError
+from unmemorize.errors import CacheWarning, UnmemorizeError
 from unmemorize.files.installed import isolate_malformed
 from unmemorize.untrusted import plain
 
@@ -86,6 +87,7 @@ def group() -> None:
 def main() -> None:
     """Run the command line; a user's error is printed in its three parts and ends with its status, a bug with 70."""
     open_streams()
+    warnings.showwarning = _show_warning
     try:
         group(standalone_mode=True, color=False if os.environ.get("NO_COLOR") else None)
     except (SystemExit, KeyboardInterrupt):
@@ -100,6 +102,13 @@ def main() -> None:
             else:
                 click.echo(_shown(in_parts), err=True)
         sys.exit(status_of(error))
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Show a warning in a line: to who types a command it does not matter which line of which file gives it."""
+    own = issubclass(category, CacheWarning)
+    with suppress(OSError):
+        click.echo(f"warning: {plain(str(message))}" + ("" if own else f" ({category.__name__})"), err=True)
 
 
 def _shown(error: UnmemorizeError) -> str:

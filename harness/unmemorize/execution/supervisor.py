@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from unmemorize.errors import DeadlineExceeded, MemoryExceeded, RecordError
+from unmemorize.errors import CacheWarning, DeadlineExceeded, MemoryExceeded, RecordError
 from unmemorize.execution.events import Ended, Listener, Row, Steps
 from unmemorize.execution.failures import Failure
 from unmemorize.execution.plan import Cell
@@ -225,6 +226,8 @@ class _Supervision:
         elif kind == "acting":
             self.since, self.loaded = time.monotonic(), True
             self.watcher.acting(self.cell)
+        elif kind == "warned":
+            warnings.warn(str(content["text"]), CacheWarning, stacklevel=1)
         elif kind == "steps":
             self.watcher.steps(self.cell, Steps(**content))
         elif kind == "ended" and self.cell.key in self.left:

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
+from unmemorize.errors import CacheWarning
 from unmemorize.execution.cells import Cells
 from unmemorize.execution.events import Ended
 from unmemorize.execution.failures import Failure
@@ -111,6 +113,8 @@ class _Worker:
         self._cells: Cells | None = None
 
     def work(self) -> None:
+        self._show_warning: Callable[..., None] = warnings.showwarning
+        warnings.showwarning = self._warned  # type: ignore[assignment]
         threading.Thread(target=self._receive, daemon=True, name="orders").start()
         self._threads = set(threading.enumerate())
         with suppress(queue.Empty):
@@ -142,6 +146,13 @@ class _Worker:
             whole = torch.cuda.get_device_properties(runtime.device).total_memory
             torch.cuda.set_per_process_memory_fraction(min(1.0, runtime.memory / whole), runtime.device)
         return Cells(self._setup.plugins.load(), runtime, self)
+
+    def _warned(self, message: Warning | str, category: type[Warning], *where: Any) -> None:
+        """Tell of what is wrong with the cache; the warnings of others are output like any other."""
+        if issubclass(category, CacheWarning):
+            self.tell("warned", text=str(message))
+        else:
+            self._show_warning(message, category, *where)
 
     def started(self, cell: Cell) -> None:
         """Tell that a cell comes next."""

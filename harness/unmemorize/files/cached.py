@@ -32,7 +32,7 @@ _FORGOTTEN: Final = 30 * 86_400.0
 _POLLS: Final = (0.05, 1.0)
 """Seconds between two looks at another process's work: at first, and at most."""
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-_ELSEWHERE: Final = "UNMEMORIZE_CACHE names another folder for it"
+_ELSEWHERE: Final = "set UNMEMORIZE_CACHE to another folder"
 
 
 class CacheEntry:
