@@ -58,7 +58,7 @@ def test_an_attribution_is_shared_over_ratios_and_charged_to_each(testbed: Testb
             calls.append(1)
             return super().attribute(testbed, context)
 
-    shared: dict[object, tuple[object, float]] = {}
+    shared = Context().shared_work
     contexts = [Context(shared_work=shared) for _ in range(3)]
     for ratio, context in zip((0.05, 0.1, 0.2), contexts, strict=True):
         Counted(ratio=ratio).apply(testbed, context)

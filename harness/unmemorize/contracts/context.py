@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from unmemorize.contracts.shared_work import Done, SharedWork
 from unmemorize.errors import DeadlineExceeded
 
 if TYPE_CHECKING:
@@ -63,8 +64,6 @@ class MethodReport:
     """Logits processors of a decode-time method: metrics then go through them."""
     paused: float = 0.0
     """Seconds spent on measuring, which are not charged."""
-    reused: float = 0.0
-    """Seconds charged for shared work that another cell did."""
 
     def charge(self, phase: Phase, seconds: float) -> None:
         """Add seconds to a phase."""
@@ -101,8 +100,8 @@ class Context:
     """Measures the headline metrics of a model (by default the testbed's); not charged to the method."""
     train_again: Callable[[Method], None] | None = None
     """Trains the testbed's model from scratch under a regularizer; none where that makes no sense."""
-    shared_work: dict[Hashable, tuple[Any, float]] = field(default_factory=dict)
-    """What `shared` has computed on this testbed, and in how many seconds."""
+    shared_work: SharedWork = field(default_factory=SharedWork)
+    """What `shared` has computed on this testbed."""
     started: float = field(default_factory=time.perf_counter)
     """When the method started, on the clock of `time.perf_counter`."""
     report: MethodReport = field(default_factory=MethodReport)
@@ -135,21 +134,22 @@ class Context:
     def shared(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Return `compute()`, done once per testbed for each key; every user is charged its full seconds.
 
-        Only the latest value is kept, so that memory does not grow with the grid.
+        Only the latest value is kept, so that memory does not grow with the grid; one that somebody has written into
+        is computed again.
         """
         report = self.report
-        if key not in self.shared_work:
+        done = self.shared_work.find(key)
+        if done is None:
             begin, flags = report.seconds.get("attribute", 0.0), set(report.flags)
             with self.timed("attribute"):
                 value = compute()
-            self.shared_work.clear()
-            self.shared_work[key] = ((value, report.flags - flags), report.seconds["attribute"] - begin)
+            spent = report.seconds["attribute"] - begin
+            self.shared_work.keep(key, Done(value, frozenset(report.flags - flags), spent))
             return value
-        (value, extra_flags), spent = self.shared_work[key]
-        report.flags |= extra_flags
-        report.charge("attribute", spent)
-        report.reused += spent
-        return value
+        report.flags |= done.flags
+        report.charge("attribute", done.seconds)
+        found: T = done.value
+        return found
 
     def place_of(self, weight: Tensor) -> torch.device:
         """Return where to keep scores, masks and copies of a weight: beside it, or in main memory under `offload`."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from unmemorize.contracts.answers import ask, surviving
-from unmemorize.contracts.context import PHASES, Context, MethodReport, derived_seed
+from unmemorize.contracts.context import Context, MethodReport, derived_seed
 from unmemorize.editing.checkpointing import checkpointed_blocks
 from unmemorize.errors import (
     DataChangedError,
@@ -19,15 +19,14 @@ from unmemorize.errors import (
     LeftBehindError,
     NoOpError,
     NotFiniteError,
-    ReportError,
     StateDictError,
-    listed,
 )
 from unmemorize.evaluation.evaluate import Measured, ValueKey
 from unmemorize.execution.architecture import flag_structure
 from unmemorize.execution.environment import synchronize
 from unmemorize.execution.memory import MemoryPeak, memory_peak
 from unmemorize.execution.reference import Changes
+from unmemorize.execution.report import charged, settle
 from unmemorize.execution.session import LoadedTestbed, Skipped
 
 if TYPE_CHECKING:
@@ -72,17 +71,20 @@ def act(session: LoadedTestbed, method: Method, context: Context, provider: Mode
     """
     testbed = session.testbed
     try:
-        given, view = _prepared(session, method, context, provider)
+        clock, report = _Clock(lambda: synchronize(context.device)), MethodReport()
+        given, view = _prepared(session, method, dataclasses.replace(context, report=report), provider, clock)
         with (
             memory_peak(given.device) as memory,
             session.isolated(f"method {method.name!r}", given.seed),
             _checkpointed(testbed, method, context),
         ):
-            total = _timed_apply(method, view, given)
+            _timed_apply(method, view, given, clock)
+        settle(method.name, report)
+        total = charged(method.name, report, clock.spent, session.shared_work.reused)
         if changed := session.data.restore().sets:
             raise DataChangedError(f"method {method.name!r}", changed)
-        changes = _checked(session, method, view, given.report)
-        whole = _whole(testbed, view, given.report)
+        changes = _checked(session, method, view, report)
+        whole = _whole(testbed, view, report)
         after = session.measure(context, whole)
     except NotFiniteError as error:
         session.restore_later()
@@ -91,46 +93,55 @@ def act(session: LoadedTestbed, method: Method, context: Context, provider: Mode
         session.restore_later()
         raise
     if session.undone:
-        given.report.notes["undone"] = list(dict.fromkeys(session.undone))
-    return Outcome(whole, after, given.report, total, memory, changes)
+        report.notes["undone"] = list(dict.fromkeys(session.undone))
+    return Outcome(whole, after, report, total, memory, changes)
 
 
 def _prepared(
-    session: LoadedTestbed, method: Method, context: Context, provider: ModelProvider | None
+    session: LoadedTestbed, method: Method, context: Context, provider: ModelProvider | None, clock: _Clock
 ) -> tuple[Context, Testbed]:
     """Return what the method is given, and the view of the testbed that it acts on, if it applies and fits."""
     testbed = session.testbed
-    with session.isolated(f"method {method.name!r}", context.seed):
+    with session.untouched(f"method {method.name!r} before `apply`", context.seed):
         reason = ask(method, "supports", testbed)
         if reason is not None:
             raise Skipped(reason)
         view = testbed.shown_to(method.name, method.needs)
         session.check_fits(method, view, context)
         session.warm_up()
-        given = _given(session, view, method, context, provider)
+        given = _given(session, view, method, context, provider, clock)
         flag_structure(method, testbed, given)
     return given, view
 
 
 def _given(
-    session: LoadedTestbed, view: Testbed, method: Method, context: Context, provider: ModelProvider | None
+    session: LoadedTestbed,
+    view: Testbed,
+    method: Method,
+    context: Context,
+    provider: ModelProvider | None,
+    clock: _Clock,
 ) -> Context:
     """Return the context of this act: a seed of the method's own, and what measures and trains again."""
     given = dataclasses.replace(
         context,
         seed=derived_seed(context.seed, method.name),
-        synchronize=lambda: synchronize(context.device),
+        synchronize=clock.synchronize,
         shared_work=session.shared_work,
-        report=MethodReport(),
     )
+    session.shared_work.reused = 0.0
 
     def train_again(regularizer: Method) -> None:
         assert provider is not None
         view.model = provider.train(session.testbed, regularizer, dataclasses.replace(given, seed=context.seed))
 
     def measure(model: PreTrainedModel | None) -> dict[str, float]:
+        begin = perf_counter()
         whole = _whole(session.testbed, view, given.report)
-        return session.headlines(whole if model is None else dataclasses.replace(whole, model=model))
+        try:
+            return session.headlines(whole if model is None else dataclasses.replace(whole, model=model))
+        finally:
+            clock.measuring += perf_counter() - begin
 
     given.measure = measure
     given.train_again = train_again if provider is not None and provider.trains() else None
@@ -147,24 +158,29 @@ def _checkpointed(testbed: Testbed, method: Method, context: Context) -> Abstrac
     return checkpointed_blocks(testbed.mlps if wanted else ())
 
 
-def _timed_apply(method: Method, view: Testbed, context: Context) -> float:
-    """Run the method and return its seconds; what it did not charge to a phase is charged to `prepare`."""
+def _timed_apply(method: Method, view: Testbed, context: Context, clock: _Clock) -> None:
+    """Run the method on our own clock, which it does not know."""
+    begin = perf_counter()
     context.synchronize()
-    context.started = time.perf_counter()
+    context.started = begin
     with surviving(method, "apply"):
         method.apply(view, context)
-    context.synchronize()
-    report = context.report
-    own = sum(report.seconds.values()) - report.reused
-    report.charge("prepare", max(0.0, context.elapsed() - own))
-    return sum(report.seconds.values())
+    clock.synchronize()
+    clock.spent = perf_counter() - begin - clock.measuring
+
+
+@dataclasses.dataclass(slots=True)
+class _Clock:
+    """The seconds of an act, as they have passed."""
+
+    synchronize: Callable[[], None]
+    spent: float = 0.0
+    """Without those of measuring."""
+    measuring: float = 0.0
 
 
 def _checked(session: LoadedTestbed, method: Method, view: Testbed, report: MethodReport) -> Changes:
     """Return what changed, if the model is still of its kind, finite, another than before, and the report readable."""
-    problem = _unrecordable(report)
-    if problem:
-        raise ReportError(method.name, problem)
     reference = session.reference
     different = reference.other_shape(view.model)
     if different:
@@ -182,18 +198,3 @@ def _checked(session: LoadedTestbed, method: Method, view: Testbed, report: Meth
     if changes.edited == 0 and not report.decoding:
         raise NoOpError(method.name)
     return changes
-
-
-def _unrecordable(report: MethodReport) -> str:
-    """Return in words what of a report cannot be recorded or used; nothing if all can."""
-    try:
-        json.dumps(report.notes)
-    except (TypeError, ValueError) as error:
-        return f"`context.report.notes` cannot be written as JSON: {error}"
-    flags = [repr(flag) for flag in report.flags if not isinstance(flag, str)]
-    if flags:
-        return f"`context.report.flags` holds {listed(flags)}, which is no text"
-    if not isinstance(report.decoding, tuple) or not all(map(callable, report.decoding)):
-        return f"`context.report.decoding` is {report.decoding!r}, and no tuple of logits processors"
-    unknown = sorted(set(report.seconds) - set(PHASES))
-    return f"seconds are charged to {listed(unknown)}, and not to {', '.join(PHASES)}" if unknown else ""

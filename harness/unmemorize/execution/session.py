@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from unmemorize.contracts.answers import ask
-from unmemorize.contracts.bits import fingerprints
+from unmemorize.contracts.bits import Fingerprint, fingerprints
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.namespaces import Namespaces
+from unmemorize.contracts.shared_work import SharedWork
 from unmemorize.editing.edits import gradients_of
 from unmemorize.errors import DataChangedError, LeftBehindError
 from unmemorize.evaluation import evaluate
@@ -26,6 +27,7 @@ from unmemorize.execution.reference import Reference, named_tensors
 from unmemorize.training.losses import sequence_losses
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from unmemorize.contracts.method import Method
@@ -58,7 +60,7 @@ class LoadedTestbed:
         check_weights(testbed.model)
         self._model = testbed.model
         self.reference, self.data = Reference(testbed.model), DataReference(testbed)
-        self.shared_work: dict[Any, tuple[Any, float]] = {}
+        self.shared_work = SharedWork()
         self.undone: list[str] = []
         """In words, what the cell at work has changed beside the weights, and what was restored at once."""
         self._left: list[str] = []
@@ -67,6 +69,7 @@ class LoadedTestbed:
         """Bytes per token that wait for a backward pass, when training and otherwise."""
         self._canary = Canary(testbed)
         self._namespaces = Namespaces(_code_of(testbed.model))
+        self._loaded = _Model.of(testbed.model, self.reference)
 
     @contextmanager
     def isolated(self, who: str, seed: int) -> Iterator[None]:
@@ -92,25 +95,39 @@ class LoadedTestbed:
             LeftBehindError: a metric changed the model, or left hooks on it.
         """
         measured = testbed or self.testbed
-        before = Reference(measured.model, values=False)
-        tensors = [tensor for _, tensor in named_tensors(measured.model)]
-        bits = fingerprints(tensors)
+        before = _Model.of(measured.model)
 
-        @contextmanager
-        def alone(who: str) -> Iterator[None]:
-            with self.isolated(who, context.seed):
-                yield
-            if changed := self.data.restore().sets:
-                raise DataChangedError(who, changed)
-            found = before.differences(measured.model)
-            edited = bits != fingerprints(tensors)
-            if edited or found.hooks:
-                raise LeftBehindError(who, ["other weights"] * edited + found.hooks)
-            if found.attributes or found.modes:
-                before.restore_all_but_values()
-                self.undone += [f"{who} changed {words}" for words in (*found.attributes, *found.modes)]
+        def alone(who: str) -> AbstractContextManager[None]:
+            return self.untouched(who, context.seed, before)
 
         return evaluate(measured, self.metrics, Context(progress=context.progress), alone)
+
+    @contextmanager
+    def untouched(self, who: str, seed: int, before: _Model | None = None) -> Iterator[None]:
+        """Let a plugin's code look inside, and restore modes and attributes that it changes.
+
+        Args:
+            who: whose code it is, in words.
+            seed: of the global generators.
+            before: the model that is looked at, as it is; by default the testbed's, as it was loaded.
+
+        Raises:
+            DataChangedError: it wrote into the data.
+            LeftBehindError: it changed weights, or left hooks or patches.
+        """
+        before = before or self._loaded
+        with self.isolated(who, seed):
+            yield
+        changed = self.data.restore()
+        if changed.sets:
+            raise DataChangedError(who, changed.sets)
+        found = before.reference.differences(before.model)
+        edited = before.bits != fingerprints(before.tensors)
+        if edited or found.hooks:
+            raise LeftBehindError(who, ["other weights"] * edited + found.hooks)
+        if found.attributes or found.modes:
+            before.reference.restore_all_but_values()
+        self.undone += [f"{who} changed {words}" for words in (*changed.fields, *found.attributes, *found.modes)]
 
     def keep_weights_alone(self, model: PreTrainedModel) -> list[str]:
         """Restore everything of a model that a method has acted on but the values of its tensors.
@@ -183,6 +200,20 @@ class LoadedTestbed:
         with gradients_of(model, [embedding.weight]), torch.enable_grad():
             sequence_losses(model, self.testbed.forget.select(slice(0, 2)).cut()).sum().backward()
         self._warm = True
+
+
+class _Model(NamedTuple):
+    """A model as it is, its tensors by fingerprints alone."""
+
+    model: PreTrainedModel
+    reference: Reference
+    tensors: list[Tensor]
+    bits: list[Fingerprint]
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, reference: Reference | None = None) -> _Model:
+        tensors = [tensor for _, tensor in named_tensors(model)]
+        return cls(model, reference or Reference(model, values=False), tensors, fingerprints(tensors))
 
 
 def _code_of(model: torch.nn.Module) -> Iterator[Any]:

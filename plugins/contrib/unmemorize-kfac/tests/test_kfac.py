@@ -197,7 +197,7 @@ def test_little_memory_means_more_passes_and_the_same_result(testbed: Testbed) -
 
 
 def test_cells_that_differ_in_energy_share_the_curvature(testbed: Testbed) -> None:
-    shared: dict = {}
+    shared = Context().shared_work
     passes: list[int] = []
     handle = testbed.model.register_forward_hook(lambda *_: passes.append(1))
     for energy in (0.9, 0.5):
