@@ -16,9 +16,9 @@ from unmemorize import Context, Method
 from unmemorize.contracts.process_state import ProcessState
 from unmemorize.errors import DataChangedError, DivergedError, LeftBehindError, NoOpError, PluginError, StateDictError
 from unmemorize.execution.act import act
+from unmemorize.execution.reference import Reference
 from unmemorize.execution.session import LoadedTestbed
 from unmemorize.testing import tiny_model, tiny_testbed
-from unmemorize.testing.state import ModelState, same_bits, weights_of
 from unmemorize_plugins.metrics.extraction import Extraction
 
 
@@ -80,15 +80,15 @@ class Messy(Method):
 def test_the_next_cell_finds_everything_as_it_was(name: str, fails: bool) -> None:
     testbed = tiny_testbed(tiny_model("gpt2"))
     session = LoadedTestbed(testbed)
-    process, state, weights = ProcessState(), ModelState.of(testbed.model), weights_of(testbed.model)
+    process, model = ProcessState(), Reference(testbed.model)
     try:
         act(session, Messy(MESSES[name], fails=fails), Context())
         session.restore()
     except (RuntimeError, NoOpError, DivergedError, LeftBehindError, StateDictError):
         pass  # restored at once
     assert not process.changes()
-    assert ModelState.of(testbed.model) == state
-    assert not same_bits(weights, weights_of(testbed.model))
+    assert not model.differences(testbed.model).all()
+    assert not model.changed_values(testbed.model)
     assert torch.isfinite(testbed.model(input_ids=testbed.forget.tokens).logits).all()
 
 

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from unmemorize import Context, Testbed, mitigate
 from unmemorize.editing.checkpointing import checkpointed_blocks
+from unmemorize.execution.reference import Reference
 from unmemorize.registry.manager import Registry
 from unmemorize.testing.models import known_mlps
-from unmemorize.testing.state import ModelState, differences
 
 REGISTRY = Registry.load("none")
 FEW: dict[str, dict[str, Any]] = {
@@ -79,12 +79,12 @@ def test_what_the_caller_left_on_changes_no_attribution(testbed: Testbed, name: 
 @pytest.mark.parametrize("name", ["extra", "greedy", "integrated_gradients", "zero_out"])
 def test_what_the_caller_left_on_changes_nothing_in_mitigate_and_stays_on(testbed: Testbed, name: str) -> None:
     plain, changed = with_dropout(copy.deepcopy(testbed.model)), left_on(testbed.model)
-    before = ModelState.of(changed)
+    before = Reference(changed, values=False)
     settings = {"forget": testbed.forget, "retain": testbed.retain, "method": name} | FEW.get(name, {})
     expected, found = (mitigate(model, **settings).values for model in (plain, changed))
     assert [(value.before, value.after) for value in found] == [(value.before, value.after) for value in expected]
     assert close(dict(changed.named_parameters()), dict(plain.named_parameters()))
-    assert not differences(before.modes | before.hooks, ModelState.of(changed).modes | ModelState.of(changed).hooks)
+    assert not before.differences(changed).all()
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in ("clean", "both")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from types import ModuleType
@@ -18,7 +20,8 @@ _OWN = "unmemorize"
 class Namespaces:
     """Functions, classes and properties of modules and classes, as they were when this was made.
 
-    What joins later is no change: modules are imported, and fill themselves, when they are first used.
+    What joins later is no change unless it hides what was there before (an inherited method, a function that is built
+    in): modules are imported, and fill themselves, when they are first used.
 
     Args:
         more: modules and classes beside those of Python, numpy, torch and the core that are loaded.
@@ -26,7 +29,7 @@ class Namespaces:
 
     def __init__(self, more: Iterable[Any] = ()) -> None:
         found = {id(space): space for space in (*_shared(), *more)}
-        self._before = [(space, _defined(space)) for space in found.values()]
+        self._before = [(space, _defined(space), set(vars(space))) for space in found.values()]
 
     def changes(self) -> list[str]:
         """Return in words what is another now."""
@@ -37,15 +40,40 @@ class Namespaces:
         replaced = list(self._replaced())
         words = [f"{_called(space)}.{name} was replaced" for space, name, _ in replaced]
         for space, name, value in replaced:
-            setattr(space, name, value)
+            if value is _INHERITED:
+                delattr(space, name)
+            else:
+                setattr(space, name, value)
         return words
 
     def _replaced(self) -> Iterator[tuple[Any, str, Any]]:
-        for space, before in self._before:
+        for space, before, names in self._before:
             now = vars(space)
             for name, value in before.items():
-                if now.get(name) is not value:
+                if now.get(name) is not value and not _own_wrapper(space, name):
                     yield space, name, value
+            if len(now) != len(names):
+                yield from ((space, name, _INHERITED) for name in now.keys() - names if _shadows(space, name))
+
+
+_INHERITED = object()
+"""Stands for what a class or module does not define itself."""
+
+
+def _own_wrapper(space: Any, name: str) -> bool:
+    """Whether a library has wrapped a function of its own, as torch does when its compiler is first imported."""
+    root = (space.__name__ if isinstance(space, ModuleType) else space.__module__).partition(".")[0]
+    now = vars(space).get(name)
+    code, place = getattr(now, "__code__", None), getattr(sys.modules.get(root), "__file__", None)
+    if root == _OWN or code is None or place is None or getattr(now, "__name__", "") != name:
+        return False
+    return bool(code.co_filename.startswith(os.path.dirname(place)))
+
+
+def _shadows(space: Any, name: str) -> bool:
+    if isinstance(space, ModuleType):
+        return hasattr(builtins, name) and not name.startswith("_")
+    return not name.startswith("_abc") and any(name in vars(base) for base in space.__mro__[1:])
 
 
 def _shared() -> Iterator[Any]:

@@ -56,7 +56,8 @@ class ProcessState:
             now = shared.read()
             if before == now:
                 continue
-            undone += [] if shared.generator and not generators else _differences(shared, before, now)
+            if generators or not shared.generator:
+                (replaced if shared.code else undone).extend(_differences(shared, before, now))
             if shared.write is not None:
                 shared.write(before)
             left += _differences(shared, before, shared.read())
@@ -71,7 +72,7 @@ class Undone(NamedTuple):
 
     changes: list[str]
     replaced: list[str]
-    """Functions and classes among that."""
+    """Functions, classes, hooks and modes among that: code that runs in or instead of that of others."""
     left: list[str]
     """What of it cannot be undone."""
 
@@ -117,7 +118,7 @@ class Guard:
     changes: list[str] = field(default_factory=list)
     """In words what it changed, once it has ended."""
     replaced: list[str] = field(default_factory=list)
-    """Functions and classes among that, which it left replaced."""
+    """Functions, classes, hooks and modes among that."""
     left: list[str] = field(default_factory=list)
     """What of that cannot be undone."""
 

@@ -28,6 +28,8 @@ class Shared(NamedTuple):
     """Sets it, given what was read; none where nothing can."""
     generator: bool = False
     """Whether this is a random generator: a change says only that it was drawn from."""
+    code: bool = False
+    """Whether this is code that runs in or instead of that of others."""
 
 
 class Held(tuple[Any, ...]):
@@ -138,7 +140,7 @@ def _limits() -> dict[str, tuple[int, int]]:
         import resource
     except ImportError:  # Windows has none
         return {}
-    names = (name for name in dir(resource) if name.startswith("RLIMIT_"))
+    names = (name for name in dir(resource) if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE")
     return {name: resource.getrlimit(getattr(resource, name)) for name in names}
 
 
@@ -301,7 +303,9 @@ def numpy(numpy: Any) -> tuple[Shared, ...]:
 
     return (
         Shared("numpy's global random generator was used", read, write, generator=True),
-        Shared("how numpy treats floating-point errors was changed", numpy.geterr, lambda kept: numpy.seterr(**kept)),
+        Shared(
+            "how numpy treats {} in floating-point numbers was changed", numpy.geterr, lambda kept: numpy.seterr(**kept)
+        ),
     )
 
 
@@ -341,7 +345,7 @@ def _modes(torch: Any) -> Iterator[Shared]:
                lambda before: [(torch.set_autocast_enabled(kind, on), torch.set_autocast_dtype(kind, dtype))
                                for kind, (on, dtype) in before.items()]),
         Shared("hooks on all modules (torch.nn.modules.module) were left behind", lambda: tuple(hooks().items()),
-               lambda before: set_hooks(dict(before))),
+               lambda before: set_hooks(dict(before)), code=True),
         *(_stack(torch, kind) for kind in ("function", "dispatch")),
         _saved_tensor_hooks(torch._C._autograd),
     )  # fmt: skip
@@ -354,21 +358,20 @@ def _stack(torch: Any, kind: str) -> Shared:
     """
     length = getattr(torch._C, f"_len_torch_{kind}_stack")
     at = getattr(torch._C, "_get_function_stack_at" if kind == "function" else "_get_dispatch_stack_at")
-    pop, push = (getattr(torch._C, f"_{verb}_torch_{kind}_stack") for verb in ("pop", "push_on"))
+    modes = torch.overrides if kind == "function" else torch.utils._python_dispatch
 
     def is_device(mode: Any) -> bool:
         return type(mode).__module__ == "torch.utils._device"
 
     def read() -> Held:
-        modes = (at(number) for number in range(length()))
-        return Held(mode for mode in modes if not is_device(mode))
+        return Held(mode for mode in map(at, range(length())) if not is_device(mode))
 
     def write(before: Held) -> None:
-        modes = [pop() for _ in range(length())][::-1]
-        for mode in [*filter(is_device, modes), *before]:
-            push(mode)
+        there = [modes._pop_mode() for _ in range(length())][::-1]
+        for mode in [*filter(is_device, there), *before]:
+            modes._push_mode(mode)
 
-    return Shared(f"a {kind} mode of torch was entered or left", read, write)
+    return Shared(f"a {kind} mode of torch was entered or left", read, write, code=True)
 
 
 def _saved_tensor_hooks(autograd: Any) -> Shared:
@@ -381,7 +384,7 @@ def _saved_tensor_hooks(autograd: Any) -> Shared:
         if before and not top:
             autograd._push_saved_tensors_default_hooks(*before)
 
-    return Shared("hooks on saved tensors were left behind", read, write)
+    return Shared("hooks on saved tensors were left behind", read, write, code=True)
 
 
 def _switches(torch: Any) -> Iterator[Shared]:

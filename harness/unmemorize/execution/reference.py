@@ -228,6 +228,18 @@ def _compare_weight(kept: _Kept, now: Tensor, name: str, found: Differences) -> 
         found.modes.append(f"requires_grad of {name}")
 
 
+def hooks_on(model: nn.Module) -> list[str]:
+    """Return in words every hook on a model's modules and weights."""
+    modules = [(name or "the model", module, tuple(vars(module))) for name, module in model.named_modules()]
+    holders = [*modules, *((f"the weight {name}", weight, _WEIGHT_HOOKS) for name, weight in model.named_parameters())]
+    return [
+        f"{_hook_word(kind)} on {place}"
+        for place, holder, kinds in holders
+        for kind in kinds
+        if kind.endswith("_hooks") and getattr(holder, kind, None)
+    ]
+
+
 def _hook_word(kind: str) -> str:
     return "a " + kind.strip("_").removesuffix("s").replace("_", " ")
 

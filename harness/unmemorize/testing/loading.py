@@ -14,13 +14,11 @@ from pydantic import ValidationError
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.contracts.testbed import Testbed
+from unmemorize.testing.alone import alone
 from unmemorize.testing.report import Kind, NotApplicable
-from unmemorize.testing.state import ModelState, alone, weights_of
 from unmemorize.testing.trial import DEADLINE
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from unmemorize.registry.manager import Registry
 
 
@@ -104,16 +102,3 @@ class ProviderCase:
         """The testbed of seed 0, loaded twice with one cache folder: made and kept, then found."""
         with tempfile.TemporaryDirectory() as folder:
             return [self.load(0, Path(folder)) for _ in range(2)]
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A testbed's model, as it was."""
-
-    state: ModelState
-    weights: dict[str, Tensor]
-
-    @classmethod
-    def of(cls, testbed: Testbed) -> Snapshot:
-        """Take it."""
-        return cls(ModelState.of(testbed.model), weights_of(testbed.model))

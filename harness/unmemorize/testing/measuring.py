@@ -13,10 +13,11 @@ from unmemorize.contracts.answers import ask
 from unmemorize.contracts.metric import Measurement
 from unmemorize.evaluation import Evaluation
 from unmemorize.evaluation.metric import Metric
+from unmemorize.execution.reference import Differences, Reference
+from unmemorize.testing.alone import alone
 from unmemorize.testing.memorizing import fresh_model, memorizing_testbed
 from unmemorize.testing.report import Kind, NotApplicable
-from unmemorize.testing.state import ModelState, alone, weights_of
-from unmemorize.testing.trial import digests
+from unmemorize.testing.trial import changed_sets, digests
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,10 +42,12 @@ class Measuring:
 
     testbed: Testbed
     measurements: list[Any]
-    model_before: ModelState
-    model_after: ModelState
-    weights_before: dict[str, Tensor]
-    data_before: dict[str, str]
+    weights: list[str]
+    """Names of the weights that were changed."""
+    model: Differences
+    """What else is other about the model."""
+    data: list[str]
+    """Names of the sets that were changed."""
     global_changes: list[str]
     error: Exception | None = None
 
@@ -114,7 +117,7 @@ class MetricCase:
     def measure(self, testbed: Testbed, **changes: Any) -> Measuring:
         """Measure a testbed as the core does it, and return what came of it; errors are caught."""
         metric = self.metric(**changes)
-        data, weights, before = digests(testbed), weights_of(testbed.model), ModelState.of(testbed.model)
+        data, before = digests(testbed), Reference(testbed.model)
         error, measurements = None, list[Any]()
         with alone() as snapshot:
             evaluation = Evaluation(testbed)
@@ -124,8 +127,8 @@ class MetricCase:
             except Exception as raised:  # whatever a third party's code raises is a finding
                 error = raised
             changed = snapshot.changes()
-        after = ModelState.of(testbed.model)
-        return Measuring(testbed, measurements, before, after, weights, data, changed, error)
+        weights, model = before.changed_values(testbed.model), before.differences(testbed.model)
+        return Measuring(testbed, measurements, weights, model, changed_sets(data, testbed), changed, error)
 
 
 def key_of(measurement: Measurement) -> Key:

@@ -15,14 +15,14 @@ from unmemorize.contracts.process_state import ProcessState
 from unmemorize.errors import DataChangedError, DivergedError, LeftBehindError, NoOpError, ReportError, StateDictError
 from unmemorize.evaluation import Evaluation
 from unmemorize.execution.act import act
+from unmemorize.execution.reference import Differences, Reference
 from unmemorize.execution.session import LoadedTestbed
+from unmemorize.testing.alone import alone
 from unmemorize.testing.memorizing import Memorizing, memorizing_testbed
 from unmemorize.testing.report import Kind, NotApplicable
-from unmemorize.testing.state import ModelState, alone, differences, weights_of
 from unmemorize.testing.watching import Watch, WatchedContext, watched_passes, watched_sets
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
     from unmemorize.contracts.context import Context
@@ -45,13 +45,10 @@ class Trial:
     """The testbed afterwards: all of its data, and the model and the decoding that the method left."""
     context: WatchedContext
     watch: Watch
-    weights_before: dict[str, Tensor]
-    data_before: dict[str, str]
-    """A digest of every set."""
-    model_before: ModelState
-    model_after: ModelState
-    data_after: dict[str, str] = field(default_factory=dict)
-    """The same, when the method has acted."""
+    model: Differences = field(default_factory=lambda: Differences([], [], []))
+    """What was other about the model, beside its weights, when the method had acted."""
+    data: list[str] = field(default_factory=list)
+    """Names of the sets that it changed."""
     global_changes: list[str] = field(default_factory=list)
     reached: bool = False
     """Whether the method was let act at all."""
@@ -68,7 +65,7 @@ class Trial:
                 return rule
         if self.refusal is not None:
             return "acts"
-        return "removes_hooks" if differences(self.model_before.hooks, self.model_after.hooks) else None
+        return "removes_hooks" if self.model.hooks else None
 
 
 _RULES: dict[type[Exception], str] = {
@@ -217,9 +214,7 @@ class MethodCase:
             briefly: whether training again ends after a few steps.
         """
         context = WatchedContext(watch=watch or Watch(), deadline=deadline)
-        before = ModelState.of(testbed.model)
-        data, weights = digests(testbed), weights_of(testbed.model)
-        trial = Trial(testbed, context, context.watch, weights, data, before, before)
+        trial = Trial(testbed, context, context.watch)
         provider = _TrainingAgain(trial.watch, FEW_STEPS if briefly else None, self.architecture)
         with alone():
             try:
@@ -233,6 +228,7 @@ def _observed(method: Method, trial: Trial) -> Method:
     """Return the method with an `apply` that writes down in `trial` what it looks at and what it leaves."""
     apply, testbed, watch = method.apply, trial.testbed, trial.watch
     embedding: Any = testbed.model.get_input_embeddings()
+    before, data = Reference(testbed.model, values=False), digests(testbed)
 
     def observed(view: Testbed, context: Context) -> None:
         watched_sets(view, watch)
@@ -247,8 +243,8 @@ def _observed(method: Method, trial: Trial) -> Method:
             trial.global_changes = snapshot.changes()
             trial.context = cast("WatchedContext", context)
             trial.testbed = dataclasses.replace(testbed, model=view.model, decoding=context.report.decoding)
-            trial.model_after = ModelState.of(watch.retrained or view.model)
-            trial.data_after = digests(testbed)
+            trial.model = before.differences(watch.retrained or view.model)
+            trial.data = changed_sets(data, testbed)
 
     vars(method)["apply"] = observed
     return method
@@ -272,6 +268,12 @@ class _TrainingAgain(Memorizing):
 def digests(testbed: Testbed) -> dict[str, str]:
     """Return a digest of every set of a testbed."""
     return {name: sequences.digest() for name, sequences in testbed.sets().items()}
+
+
+def changed_sets(before: dict[str, str], testbed: Testbed) -> list[str]:
+    """Return the names of the sets that have another digest than before, or are not there."""
+    now = digests(testbed)
+    return [name for name in {**before, **now} if before.get(name) != now.get(name)]
 
 
 @torch.no_grad()

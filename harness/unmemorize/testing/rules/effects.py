@@ -11,10 +11,11 @@ import torch
 from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.errors import DivergedError, UndeclaredNeedError, UnmemorizeError, listed
 from unmemorize.evaluation import Evaluation
+from unmemorize.execution.reference import Reference
+from unmemorize.testing.alone import alone
 from unmemorize.testing.memorizing import duplicate
 from unmemorize.testing.report import Finding, NotApplicable
 from unmemorize.testing.rules.quoting import said, where
-from unmemorize.testing.state import alone, same_bits, weights_of
 from unmemorize.testing.trial import MethodCase, Trial, accuracy
 from unmemorize.testing.watching import SHOWN
 
@@ -189,7 +190,7 @@ def same_seed_same_result(case: MethodCase) -> Iterator[Finding]:
     if second.error is not None:
         yield _crash(second.error, "the same testbed a second time", case)
         return
-    other = same_bits(weights_of(first.testbed.model), weights_of(second.testbed.model))
+    other = Reference(first.testbed.model).changed_values(second.testbed.model)
     if other or not _same_decoding(first, second):
         yield Finding(
             f"two runs with seed 0 ended in different {listed(other) if other else 'decoding'}",

@@ -21,7 +21,6 @@ from unmemorize.testing.measuring import (
 )
 from unmemorize.testing.report import Finding, NotApplicable
 from unmemorize.testing.rules.quoting import said, where
-from unmemorize.testing.state import differences, same_bits, weights_of
 
 _CLOSE = 1e-3
 """Relative difference that the order of summation may make."""
@@ -272,15 +271,15 @@ def same_values_again(case: MetricCase) -> Iterator[Finding]:
 def changes_nothing(case: MetricCase) -> Iterator[Finding]:
     """Weights, hooks, modes and data are as before the measurement."""
     reading = case.measured()
-    weights = same_bits(reading.weights_before, weights_of(reading.testbed.model))
-    hooks = differences(reading.model_before.hooks, reading.model_after.hooks)
-    modes = differences(reading.model_before.modes, reading.model_after.modes)
-    data = differences(reading.data_before, {name: each.digest() for name, each in reading.testbed.sets().items()})
     for what, changed, fix in (
-        ("other weights in", weights, "work on a copy of the model (`copy.deepcopy`), or restore the weights"),
-        ("left behind:", hooks, "remove hooks in `finally:`"),
-        ("changed:", modes, "restore modes, flags and config in `finally:`"),
-        ("other values in the sets", data, "work on `.clone()` or `sequences.select(...)`"),
+        ("other weights in", reading.weights, "work on a copy of the model (`copy.deepcopy`), or restore the weights"),
+        ("left behind:", reading.model.hooks, "remove hooks in `finally:`"),
+        (
+            "changed:",
+            [*reading.model.attributes, *reading.model.modes],
+            "restore modes, flags and config in `finally:`",
+        ),
+        ("other values in the sets", reading.data, "work on `.clone()` or `sequences.select(...)`"),
     ):
         if changed:
             yield Finding(f"{what} {listed(changed)}", "model and data as they were", fix)

@@ -13,10 +13,12 @@ from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.errors import listed
 from unmemorize.evaluation import Evaluation
 from unmemorize.execution.architecture import find_mlps
-from unmemorize.testing.loading import Loading, ProviderCase, Snapshot
+from unmemorize.execution.reference import Reference, hooks_on
+from unmemorize.testing.alone import alone
+from unmemorize.testing.loading import Loading, ProviderCase
 from unmemorize.testing.report import Finding, NotApplicable
 from unmemorize.testing.rules.quoting import said, where
-from unmemorize.testing.state import alone, differences, same_bits, weights_of
+from unmemorize.testing.trial import changed_sets, digests
 from unmemorize.training.regularizer import Regularizer
 
 
@@ -181,9 +183,9 @@ def fitting_window(case: ProviderCase) -> Iterator[Finding]:
 def ready_model(case: ProviderCase) -> Iterator[Finding]:
     """The model is in eval mode, finite, without gradients and without hooks."""
     model = case.loaded().model
-    state = Snapshot.of(case.loaded()).state
-    modes = [name for name, value in state.modes.items() if name.startswith(("training mode", "a gradient")) and value]
-    hooks = [name for name, value in state.hooks.items() if isinstance(value, int) and " hook on " in name and value]
+    modes = [f"training mode of {name or 'the model'}" for name, module in model.named_modules() if module.training]
+    modes += [f"a gradient left in {name}" for name, value in model.named_parameters() if value.grad is not None]
+    hooks = hooks_on(model)
     broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
     for seen, fix in ((modes, "call `model.eval()`, `model.zero_grad()`"), (hooks, "remove its hooks")):
         if seen:
@@ -222,13 +224,12 @@ def same_seed_same_testbed(case: ProviderCase) -> Iterator[Finding]:
 def _other_than(testbed: Testbed, loading: Loading) -> str | None:
     if loading.error is not None or not isinstance(loading.testbed, Testbed):
         return f"`load` raised {said(loading.error)}" if loading.error else "`load` returned no testbed"
-    digests = [{name: each.digest() for name, each in both.sets().items()} for both in (testbed, loading.testbed)]
-    sets = differences(*digests)
+    sets = changed_sets(digests(testbed), loading.testbed)
     if sets:
         return f"other rows in {listed(sets)}"
     if testbed.window != loading.testbed.window:
         return f"the window {tuple(loading.testbed.window)} instead of {tuple(testbed.window)}"
-    weights = same_bits(weights_of(testbed.model), weights_of(loading.testbed.model))
+    weights = Reference(testbed.model).changed_values(loading.testbed.model)
     return f"other weights in {listed(weights)}" if weights else None
 
 
@@ -294,15 +295,14 @@ def trains_again(case: ProviderCase) -> Iterator[Finding]:
     if not case.plugin.trains():
         raise NotApplicable("it does not train from scratch")
     testbed = case.loaded()
-    before = Snapshot.of(testbed)
+    before = Reference(testbed.model)
     with alone():
         try:
             model = case.provider().train(testbed, _Plain(), Context(seed=0))
         except Exception as error:  # whatever a third party's code raises is a finding
             yield Finding(f"`train` raised {said(error)} ({where(error)})", "a trained model", "correct `train`")
             return
-    after = Snapshot.of(testbed)
-    touched = same_bits(before.weights, after.weights) + differences(before.state.hooks, after.state.hooks)
+    touched = before.changed_values(testbed.model) + before.differences(testbed.model).hooks
     if model is testbed.model or touched:
         yield Finding(
             "`train` returned the testbed's own model"
@@ -312,11 +312,10 @@ def trains_again(case: ProviderCase) -> Iterator[Finding]:
             "train a copy: `model, mlps = copy.deepcopy((testbed.model, testbed.mlps))`",
         )
         return
-    shapes = {name: (value.shape, value.dtype) for name, value in before.weights.items()}
-    other = differences(shapes, {name: (value.shape, value.dtype) for name, value in weights_of(model).items()})
-    if other or type(model) is not type(testbed.model):
+    other = before.other_shape(model)
+    if other:
         yield Finding(
-            f"`train` returned a {type(model).__name__} that differs in {listed(other) or 'its class'}",
+            f"`train` returned another kind of model: {other}",
             "the same architecture and sizes",
             "train a copy of the testbed's model from its initial weights",
         )

@@ -11,7 +11,6 @@ from unmemorize.errors import DeadlineExceeded, listed
 from unmemorize.testing.report import Finding, NotApplicable
 from unmemorize.testing.rules.effects import refused
 from unmemorize.testing.rules.quoting import said, where
-from unmemorize.testing.state import differences
 from unmemorize.testing.trial import FEW_STEPS, MethodCase, Trial
 from unmemorize.testing.watching import Watch
 
@@ -49,7 +48,7 @@ def removes_hooks(case: MethodCase) -> Iterator[Finding]:
 
 
 def _hooks(trial: Trial, when: str) -> Iterator[Finding]:
-    left = differences(trial.model_before.hooks, trial.model_after.hooks)
+    left = trial.model.hooks
     if left:
         yield Finding(
             f"{listed(left)} {when}",
@@ -64,7 +63,7 @@ def restores_modes(case: MethodCase) -> Iterator[Finding]:
 
 
 def _modes(trial: Trial, when: str) -> Iterator[Finding]:
-    left = differences(trial.model_before.modes, trial.model_after.modes)
+    left = [*trial.model.attributes, *trial.model.modes]
     if left:
         yield Finding(
             f"changed {when}: {listed(left)}",
@@ -107,10 +106,9 @@ def _when(stop: Watch) -> str:
 def keeps_the_data(case: MethodCase) -> Iterator[Finding]:
     """No set of sequences is changed in place."""
     trial = case.trial()
-    changed = differences(trial.data_before, trial.data_after)
-    if changed:
+    if trial.data:
         yield Finding(
-            f"these sets hold other values now: {listed(changed)}",
+            f"these sets hold other values now: {listed(trial.data)}",
             "the data as they were: the next method is shown the same",
             "work on `.clone()`, on `sequences.select(...)`, or with `dataclasses.replace(...)`",
         )
