@@ -344,13 +344,13 @@ class NeverLooksUp(Nudge):
         nudge(testbed.model)
 
 
-class NotesTensors(Nudge):
+class NotesModules(Nudge):
     """Notes what JSON cannot hold."""
 
     def apply(self, testbed, context):
-        """Note a tensor."""
+        """Note a module."""
         super().apply(testbed, context)
-        context.report.notes["lengths"] = testbed.forget.lengths
+        context.report.notes["block"] = testbed.mlps[0].block
 
 
 class OneProcessor(Nudge):

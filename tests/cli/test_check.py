@@ -37,14 +37,14 @@ def test_one_line_for_each_rule(run_command: Command) -> None:
 
 
 def test_a_broken_rule_is_explained_and_ends_with_status_1(run_command: Command, workplace: Path) -> None:
-    source = WRONG.read_text().replace("return [Nudge, Ruinous]", "return [NotesTensors]")
+    source = WRONG.read_text().replace("return [Nudge, Ruinous]", "return [NotesModules]")
     (workplace / "mine.py").write_text(source)
     result = run_command("check", "nudge", "--plugin", "mine.py", "--architecture", "gpt2,llama")
     assert result.exit_code == 1
     assert lines_of(result)["recordable_notes"] == "failed"
     assert (
-        "      seen:     gpt2: method 'nudge': `context.report.notes` cannot be written as JSON: Object of type Tensor "
-        "is not JSON serializable\n"
+        "      seen:     gpt2: method 'nudge': `context.report.notes` cannot be written as JSON: it holds a "
+        "GPT2Block\n"
         "      expected: notes of numbers, texts, lists and tables; flags that are texts; a tuple of processors\n"
         "      fix:      convert with float(...), int(...) or .tolist(); write e.g. `with context.timed('edit'):`\n"
     ) in result.output

@@ -23,7 +23,7 @@ def test_every_rule_is_a_sentence_of_its_own() -> None:
 
 
 def test_a_method_is_checked_on_every_architecture(wrong: ModuleType) -> None:
-    report = check_method(wrong.NotesTensors)
+    report = check_method(wrong.NotesModules)
     assert {verdict.architecture for verdict in report.verdicts if verdict.rule.name == "acts"} == {*ARCHITECTURES}
     assert not report.passed
     assert report.rules("failed") == ("recordable_notes",)

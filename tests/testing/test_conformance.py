@@ -16,11 +16,11 @@ from unmemorize.testing import RULES, conformance
 from unmemorize.testing.conformance import ConformanceWarning
 
 TESTS = """
-from wrong import Greedy, NotesTensors, Nudge, Ruinous
+from wrong import Greedy, NotesModules, Nudge, Ruinous
 from unmemorize.testing import conformance
 
 test_nudge = conformance(Nudge, architectures=["gpt2"])
-test_notes = conformance(NotesTensors)
+test_notes = conformance(NotesModules)
 test_ruinous = conformance(Ruinous, architectures=["gpt2"])
 test_greedy = conformance(Greedy, architectures=["gpt2"])
 
@@ -47,7 +47,7 @@ def test_every_rule_and_architecture_is_a_test(wrong: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("plugin", "name", "outcome", "said"),
     [
-        ("NotesTensors", "recordable_notes-gpt2", pytest.fail.Exception, "cannot be written as JSON"),
+        ("NotesModules", "recordable_notes-gpt2", pytest.fail.Exception, "cannot be written as JSON"),
         ("Nudge", "declared_cost-gpt2", pytest.skip.Exception, "it does not say what it takes"),
         ("Ruinous", "keeps_utility-gpt2", pytest.xfail.Exception, "it shows what a dead model scores"),
         ("Greedy", "true_needs-gpt2", ConformanceWarning, "it declares 'retain' and does not look at it"),
@@ -85,8 +85,7 @@ def test_an_author_runs_it_with_pytest(tmp_path: Path) -> None:
     assert "1 xfailed, 1 warning" in output
     assert (
         "What it notes, flags and times can be written into a record.\n\n"
-        "method 'nudge': `context.report.notes` cannot be written as JSON: Object of type Tensor is not JSON "
-        "serializable\n"
+        "method 'nudge': `context.report.notes` cannot be written as JSON: it holds a GPT2Block\n"
         "  expected: notes of numbers, texts, lists and tables; flags that are texts; a tuple of processors\n"
         "  fix: convert with float(...), int(...) or .tolist(); write e.g. `with context.timed('edit'):`\n"
     ) in output

@@ -42,7 +42,7 @@ METHODS = [
     ("ChangesDtype", {"keeps_state_dict"}, "torch.float64, and was .* torch.float32"),
     ("LeavesHook", {"removes_hooks"}, "a forward hook on transformer.h.0.mlp.c_proj after"),
     ("PatchesForward", {"removes_hooks"}, "a replaced `forward` on"),
-    ("ChangesAttribute", {"saves_and_reloads"}, "the reloaded model's logits differ by up to"),
+    ("ChangesAttribute", {"restores_modes"}, "`eps` of transformer.h.0.ln_1"),
     ("LeavesTraining", {"restores_modes"}, "training mode of the model"),
     ("Freezes", {"restores_modes"}, "requires_grad of transformer.wte.weight"),
     (
@@ -52,7 +52,7 @@ METHODS = [
     ),
     ("WritesIntoData", {"keeps_the_data"}, "hold other values now: forget"),
     ("NeverLooksUp", {"keeps_deadline"}, "went on to its end after 6.0 passes over the 16 rows"),
-    ("NotesTensors", {"recordable_notes"}, "`context.report.notes` cannot be written as JSON"),
+    ("NotesModules", {"recordable_notes"}, "`context.report.notes` cannot be written as JSON"),
     ("OneProcessor", {"recordable_notes"}, "`context.report.decoding` is .*Same.*, and no tuple of logits processors"),
     ("CostsTable", {"declared_cost"}, r"`cost` returned \{'forward_tokens': 12\}"),
     ("ExcusedByList", {"declared"}, r"has excused = \['keeps_utility'\]"),
@@ -153,7 +153,7 @@ def loaded(plugin: Any) -> None:
     [
         ("Yes", acted, "method 'nudge': `supports` returned True"),
         ("CostsTable", acted, r"method 'nudge': `cost` returned dict \{"),
-        ("NotesTensors", acted, "method 'nudge': `context.report.notes` cannot be written as JSON"),
+        ("NotesModules", acted, "method 'nudge': `context.report.notes` cannot be written as JSON"),
         ("OneProcessor", acted, "method 'nudge': `context.report.decoding` is"),
         (
             "MeasuresNothing",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.contracts.provider import ModelProvider
-from unmemorize.errors import ProvenanceError, listed
+from unmemorize.errors import PluginError, ProvenanceError, listed
 from unmemorize.evaluation.evaluate import Measured, ValueKey
 from unmemorize.evaluation.metric import Metric
 from unmemorize.execution.act import Outcome, act
@@ -111,7 +111,8 @@ class Cells:
             measured = session.measure(self._runtime.context(cell.seed))
             parameters = sum(parameter.numel() for parameter in session.testbed.model.parameters())
             values = list(joined(measured, measured).values())
-            record = self._record(cell, "done", session, values=values, parameters=parameters, edited=0)
+            notes = {"undone": list(dict.fromkeys(session.undone))} if session.undone else {}
+            record = self._record(cell, "done", session, values=values, parameters=parameters, edited=0, notes=notes)
             return Ended(record, per_sequence(measured))
         assert base is not None
         if base.data_digest not in (None, session.testbed.data_digest()):
@@ -188,6 +189,7 @@ def joined(before: Mapping[ValueKey, Value | Measured], after: Mapping[ValueKey,
         old, new = _ends(before.get(slot)), _ends(after.get(slot))
         described = after.get(slot) or before[slot]
         limits = _limits(described)
+        _check_counts(slot, before.get(slot), after.get(slot))
         values[slot] = Value(
             metric=slot.metric, kind=described.kind, direction=described.direction, set=slot.set, part=slot.part,
             count=described.measurement.count if isinstance(described, Measured) else described.count,
@@ -203,6 +205,17 @@ def _limits(value: Value | Measured) -> tuple[float | None, float | None]:
         return value.lowest, value.highest
     lowest, highest = value.range
     return lowest if math.isfinite(lowest) else None, highest if math.isfinite(highest) else None
+def _check_counts(slot: ValueKey, before: Value | Measured | None, after: Measured | None) -> None:
+    """Refuse a metric that counts other sequences after than before: they are the same ones."""
+    if before is None or after is None:
+        return
+    counts = before.count if isinstance(before, Value) else before.measurement.count, after.measurement.count
+    if counts[0] != counts[1]:
+        raise PluginError(
+            f"metric {slot.metric!r} counted {counts[0]} on {slot.set} ({slot.part}) before, and {counts[1]} after",
+            expected="one number of sequences or tokens: the sets are the same",
+            fix="count what is in the set, and not what the model says about it",
+        )
 
 
 def _ends(value: Value | Measured | None) -> tuple[float | None, float | None, float | None]:
