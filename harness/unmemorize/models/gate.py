@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.errors import DataError, nearest
 from unmemorize.files.error_reasons import reason_of
 from unmemorize.models.adapters import MODELS, holds_adapters, is_a, merged_copy, names_of
 from unmemorize.models.origins import CONFIG, Origin, config_of, is_pointer
+from unmemorize.models.stored import odd_weights
 from unmemorize.models.versions import evaluation_mode
 
 if TYPE_CHECKING:
@@ -166,6 +168,12 @@ def _like(model_type: str) -> list[str]:
 
 _PLAIN = "weights of 16 or 32 bits: packed ones can be neither trained nor edited nor saved"
 
+
+def _holds_no_floats(files: Files) -> str | None:
+    odd = next(odd_weights(Path(files.origin.name)), None) if files.origin.kind == "folder" else None
+    return None if odd is None else f"holds {odd.kind} in place of weights: {odd.name} in {odd.file}"
+
+
 _FILES = (
     Kind(_needs_consent, "an architecture that transformers knows, or your consent to run those files",
          "read them, then set trust_remote_code = true, or `unmemorize mitigate` and `unmemorize find` with "
@@ -176,6 +184,8 @@ _FILES = (
     Kind(_is_packed, _PLAIN, "name the model that it was quantized from, with dtype = 'bfloat16' where memory is short "
          "(`unmemorize mitigate` and `unmemorize find`: --dtype bfloat16); or in Python load it, call "
          "model.dequantize(), and save that into a folder"),
+    Kind(_holds_no_floats, "weights of float32, bfloat16 or float16, none of them sparse: others would be rounded",
+         "save the model again, e.g. model.float().save_pretrained(FOLDER)"),
 )  # fmt: skip
 
 
