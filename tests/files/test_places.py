@@ -8,7 +8,7 @@ import pytest
 
 import unmemorize
 from unmemorize.errors import DataError
-from unmemorize.files.places import check_new, digest_of, located
+from unmemorize.files.places import cache_folder, check_new, digest_of, located
 from unmemorize.models.origins import find_origin
 
 
@@ -54,6 +54,21 @@ def test_a_name_that_the_system_refuses_is_an_error_in_three_parts(place: str) -
 def test_a_name_that_no_hub_takes_is_not_looked_up(name: str) -> None:
     with pytest.raises(DataError, match="neither a path that exists nor a hub id"):
         find_origin(name)
+
+
+def test_without_a_home_the_cache_is_a_temporary_folder_that_nobody_else_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless(_: str) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("platformdirs.user_cache_path", homeless)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("UNMEMORIZE_CACHE", raising=False)
+    place = cache_folder()
+    assert (place.parent, place.stat().st_mode & 0o777, cache_folder()) == (tmp_path, 0o700, place)
+    place.chmod(0o777)  # as somebody else could have made it
+    assert cache_folder() != place
 
 
 def test_a_new_folder_of_an_impossible_name_is_refused_at_once(tmp_path: Path) -> None:

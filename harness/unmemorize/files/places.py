@@ -6,6 +6,7 @@ import errno
 import hashlib
 import importlib.util
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -140,7 +141,26 @@ def digest_of(files: Iterable[Path]) -> str:
 
 
 def cache_folder() -> Path:
-    """Return what outlives a run: UNMEMORIZE_CACHE, or the user's cache folder."""
+    """Return what outlives a run: UNMEMORIZE_CACHE, the user's cache folder, or without a home a temporary one."""
     from platformdirs import user_cache_path
 
-    return Path(os.environ.get("UNMEMORIZE_CACHE") or user_cache_path("unmemorize"))
+    if chosen := os.environ.get("UNMEMORIZE_CACHE"):
+        return Path(chosen)
+    with suppress(RuntimeError):
+        place = user_cache_path("unmemorize")
+        if place.is_absolute():  # or nobody knows what `~` is
+            return place
+    return _cache_of_nobody()
+
+
+def _cache_of_nobody() -> Path:
+    """Return the folder of a user whom the system does not know, as in a bare container; nobody else can write it."""
+    user = os.getuid() if os.name != "nt" else 0
+    with writing(Path("a temporary folder for the cache"), "set UNMEMORIZE_CACHE to a folder that you may write"):
+        folder = Path(tempfile.gettempdir()) / f"unmemorize-{user}"
+    with suppress(OSError):  # who writes there says what is wrong
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if (found.st_uid, found.st_mode & 0o022, folder.is_symlink()) != (user, 0, False):
+            return Path(tempfile.mkdtemp(prefix=f"unmemorize-{user}-"))
+    return folder
