@@ -21,10 +21,10 @@ def command_line_page() -> str:
         _options(cli.group, context),
         table(("command", "what it does"), [(f"[{name}](#{name})", text) for name, text in cli.COMMANDS.items()]),
         "A user's error is printed in three parts (what, expected, fix) and ends with status 2; with status 1 where "
-        "the work is done and kept, and something of it failed or could not be written; a bug ends with 70, Ctrl-C with "
-        "130. Files and folders are written beside their place and renamed: after a kill or on a full disk, what stood "
-        "there is as it was, and nothing half-written stands under a final name. A place that cannot be written is "
-        "refused before anything is computed. If the disk fills up meanwhile, a model that was edited is saved to "
+        "the work is done and kept, and something of it failed or could not be written. A bug ends with 70, Ctrl-C "
+        "with 130. Files and folders are written beside their place and renamed: after a kill or on a full disk, what "
+        "stood there is as it was, and nothing half-written stands under a final name. A place that cannot be written "
+        "is refused before anything is computed. If the disk fills up meanwhile, a model that was edited is saved to "
         "`unsaved/` in the cache folder instead.\n",
     ]
     for name in cli.COMMANDS:

@@ -205,6 +205,8 @@ def _limits(value: Value | Measured) -> tuple[float | None, float | None]:
         return value.lowest, value.highest
     lowest, highest = value.range
     return lowest if math.isfinite(lowest) else None, highest if math.isfinite(highest) else None
+
+
 def _check_counts(slot: ValueKey, before: Value | Measured | None, after: Measured | None) -> None:
     """Refuse a metric that counts other sequences after than before: they are the same ones."""
     if before is None or after is None:
