@@ -66,7 +66,7 @@ _MARKDOWN: Final = re.compile(
     r"""[\\`*_<>\[\]|~&#$]  # marks, HTML, entities, links, images, cells, headings, math
     | (?<=:)/(?=/)          # http://x and www.x become links by themselves
     | (?<=www)\.
-    | (?<=^)[-+](?=\s|$)    # items of lists
+    | (?<=^)[-+=](?=[-+=\s]|$)  # items of lists, rules
     | (?<=^\d)[.)](?=\s|$) | (?<=^\d\d)[.)](?=\s|$) | (?<=^\d{3})[.)](?=\s|$)
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -141,8 +141,8 @@ _LONGEST: Final = 100
 def file_name(name: str) -> str:
     """Return a name that stays in its folder on every system; names that differ get names that differ."""
     safe = re.sub(r"[^\w.=,\[\]-]+", "-", name).strip(".- ")
-    safe = safe.encode(errors="ignore")[:_LONGEST].decode(errors="ignore")
-    if safe == name and safe and not _RESERVED.match(safe):
+    if safe == name and safe and len(safe.encode()) <= _LONGEST and not _RESERVED.match(safe):
         return safe
     digest = hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=4).hexdigest()
-    return f"{safe.replace('.', '-') or 'unnamed'}-{digest}"
+    start = safe.replace(".", "-").encode(errors="ignore")[: _LONGEST - len(digest) - 1].decode(errors="ignore")
+    return f"{start or 'unnamed'}-{digest}"

@@ -158,7 +158,7 @@ def _with_origin(column: Column, origins: list[Column], table: Table, home: str)
         return column
     foreign = [name not in ("", home) for name in table.rows["distribution"]]
     cells = zip(column.cells, origins[0].cells, foreign, strict=True)
-    return replace(column, cells=tuple(f"{name} [{origin}]" if far else name for name, origin, far in cells))
+    return replace(column, cells=tuple(f"{name}\n[{origin}]" if far else name for name, origin, far in cells))
 
 
 def _row_class(method: str, frontier: bool) -> str:  # noqa: FBT001 - a cell of the table, not a switch
@@ -177,16 +177,17 @@ def _side(column: Column) -> str:
 
 def _cell(column: Column, number: int) -> str:
     text, value = column.cells[number], column.values[number]
-    inner = "".join(_flag(flag) for flag in value) if column.name == "flags" else _two_lines(text)
+    shown = text.replace(" [", "\n[") if column.right else text
+    inner = "".join(_flag(flag) for flag in value) if column.name == "flags" else _two_lines(shown)
     key = "" if value is None else str(value) if column.right else text
     classes = f"{_side(column)} {'front' if column.name == 'frontier' else column.name}"
     return f'<td class="{classes}" data-sort="{html(key)}">{inner}</td>'
 
 
 def _two_lines(text: str) -> str:
-    """Set what stands in brackets (an interval, an origin) on a line of its own."""
-    first, bracket, rest = text.partition(" [")
-    return f"{html(first)}<small>[{html(rest)}</small>" if bracket else html(text)
+    """Set what stands after the first line (an interval, an origin) smaller below it."""
+    first, more, rest = text.partition("\n")
+    return f"{html(first)}<small>{html(rest)}</small>" if more else html(text)
 
 
 def _flag(flag: str) -> str:
