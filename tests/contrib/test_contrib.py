@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from unmemorize.suite import load_suite
 ROOT = Path(__file__).parents[2]
 CONTRIB = ROOT / "plugins" / "contrib"
 PACKAGES = sorted(path.parent for path in CONTRIB.glob("*/pyproject.toml"))
+ENGINES = {"parsl": "unmemorize-parsl", "submitit": "unmemorize-submitit", "dask": "unmemorize-dask"}
 METHODS = {
     "goldfish": "unmemorize-goldfish",
     "gradient_difference": "unmemorize-preference",
@@ -51,18 +52,6 @@ n = 4
 """
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which pip has installed all four."""
-    site = tmp_path_factory.mktemp("contrib") / "site"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
-         "--target", str(site), *map(str, PACKAGES)],
-        check=True, env=os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"},
-    )  # fmt: skip
-    return site
-
-
 def python(site: Path, *arguments: str, cwd: Path) -> str:
     """Run Python with the packages installed."""
     paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -75,7 +64,7 @@ def python(site: Path, *arguments: str, cwd: Path) -> str:
 
 
 def test_every_package_is_complete() -> None:
-    assert {package.name for package in PACKAGES} == set(METHODS.values())
+    assert {package.name for package in PACKAGES} == {*METHODS.values(), *ENGINES.values()}
     for package in PACKAGES:
         module = package.name.replace("-", "_")
         assert sorted(path.name for path in (package / "src").iterdir() if path.suffix) == [f"{module}.py"]
@@ -85,19 +74,20 @@ def test_every_package_is_complete() -> None:
 
 def test_nobody_knows_them() -> None:
     """Neither the core, nor the built-ins, nor a suite of theirs."""
-    names = re.compile("|".join(rf"[\"'.]{name}\b" for name in METHODS))
+    names = re.compile("|".join(rf"[\"'.]{name}\b" for name in (*METHODS, *ENGINES)))
     for folder, pattern in (("harness", "*.py"), ("plugins/unmemorize_plugins", "*.py"), ("leaderboards", "*.toml")):
         for path in (ROOT / folder).rglob(pattern):
             assert not names.search(path.read_text()), path
 
 
-def test_methods_are_listed_with_distribution_and_version(
-    site: Path, typed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("kind", "entries"), [("methods", METHODS), ("executors", ENGINES)])
+def test_they_are_listed_with_distribution_and_version(
+    site: Path, typed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, kind: str, entries: dict[str, str]
 ) -> None:
     monkeypatch.syspath_prepend(site)
-    lines = typed("list", "methods", COLUMNS="200").stdout.splitlines()
-    for method, distribution in METHODS.items():
-        line = next(line for line in lines if line.startswith(f"{method} "))
+    lines = typed("list", kind, COLUMNS="200").stdout.splitlines()
+    for name, distribution in entries.items():
+        line = next(line for line in lines if line.startswith(f"{name} "))
         assert f"{distribution} 0.1.0" in line
 
 
@@ -129,18 +119,19 @@ def test_the_suites_beside_them_are_valid(site: Path, name: str, monkeypatch: py
     assert set(METHODS) <= {entry.name for entry in suite.methods}
 
 
-def own_tests(site: Path, *names: str) -> str:
-    files = [str(path) for package in PACKAGES for name in names for path in sorted((package / "tests").glob(name))]
-    assert len(files) >= len(PACKAGES)
+def own_tests(site: Path, packages: Iterable[str], name: str) -> str:
+    files = [str(path) for package in sorted(set(packages)) for path in (CONTRIB / package / "tests").glob(name)]
+    assert len(files) == len(set(packages))
     return python(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0", *files, cwd=ROOT)
 
 
-def test_their_own_tests_pass(site: Path) -> None:
-    assert " passed" in own_tests(
-        site, *(f"test_{package.name.removeprefix('unmemorize-')}.py" for package in PACKAGES)
-    )
+@pytest.mark.parametrize(
+    "packages", [METHODS.values(), *([each] for each in ENGINES.values())], ids=["methods", *ENGINES]
+)
+def test_their_own_tests_pass(site: Path, packages: Iterable[str]) -> None:
+    assert " passed" in own_tests(site, packages, "test_[!c]*.py")
 
 
 @pytest.mark.slow
 def test_they_conform(site: Path) -> None:
-    assert " passed" in own_tests(site, "test_conformance.py")
+    assert " passed" in own_tests(site, METHODS.values(), "test_conformance.py")

@@ -107,7 +107,8 @@ def run(  # noqa: PLR0913  as `find`: keywords
     )
     name = executor or loaded.run.executor or INLINE
     own = loaded.run.executor_config if name == loaded.run.executor else {}
-    factory = None if name == INLINE else registry.executor(name)(**own)
+    kind = None if name == INLINE else registry.executor(name)
+    factory = None if kind is None else kind(kind.Config(**own))  # as an object: a setting may be called `config`
     folder = Path(results) if results is not None else RESULTS / loaded.name
     report = run_suite(loaded, registry, folder, runtime, HowToRun(factory, torch.get_num_threads(), retry))
     found = load_results(folder)
