@@ -6,22 +6,24 @@ import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Annotated, Any, Final, NamedTuple, cast
 
 import polars as pl
-from pydantic import ConfigDict, Json, ValidationError, create_model
+from pydantic import ConfigDict, Field, Json, ValidationError, create_model
 
 from unmemorize.files.digests import bytes_digest
 from unmemorize.results.keys import KEY_VERSION, key_of
 from unmemorize.results.record import Record, RecordFields, Value
 from unmemorize.results.schema import SCHEMA, SCHEMA_VERSION, TEXT_COLUMNS, empty, from_row, to_row
 
-LONGEST: Final = 2**26
+LONGEST: Final = 2**24
 """Bytes of the longest line that is written and read."""
 _SEAL: Final = re.compile(rb'\{"digest":"([0-9a-f]{32})",')
 _KEY: Final = re.compile(rb'"key": ?"([0-9A-Za-z_-]{1,64})"')
 _REAL_KEY: Final = re.compile(r"[0-9a-f]{32}")
 _UNREADABLE: Final = (pl.exceptions.PolarsError, RuntimeError, ValueError)
+_NEWEST: Final = 1_000
+"""No release will have a schema version like this: it is damage."""
 _SAID: Final = 200
 """Characters of a reason that are kept."""
 
@@ -64,7 +66,10 @@ class _StrictRecord(RecordFields):
 
 _as_json: Any = Json
 _fields: dict[str, Any] = {name: (_as_json[Record.model_fields[name].annotation], ...) for name in TEXT_COLUMNS}
-_fields |= {"schema_version": (Literal[1, 2], ...), "values": (list[_StrictValue], ...)}
+_fields |= {
+    "schema_version": (Annotated[int, Field(ge=1, le=SCHEMA_VERSION)], ...),
+    "values": (list[_StrictValue], ...),
+}
 _Line = cast("type[RecordFields]", create_model("_Line", __base__=_StrictRecord, **_fields))
 """A line as it must be: a record whose columns of free shape are JSON text."""
 
@@ -166,7 +171,7 @@ def _newer(line: bytes) -> int:
         version = json.loads(line)["schema_version"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return 0
-    return version if type(version) is int and version > SCHEMA_VERSION else 0
+    return version if type(version) is int and SCHEMA_VERSION < version < _NEWEST else 0
 
 
 def _check_unsealed(line: bytes, record: RecordFields, version: int) -> None:

@@ -170,7 +170,7 @@ class RecordFields(_Row):
         slots = [(value.metric, value.set, value.part) for value in self.values]
         if len(set(slots)) < len(slots):
             raise ValueError("a value is there twice")
-        if self.status == "done" and not slots:
+        if self.status == "done" and all(value.before is value.after is None for value in self.values):
             raise ValueError("the cell is done and has no values")
         if (self.method == BASE) != (self.method_origin is None):
             raise ValueError("the base, and nothing else, has no method_origin")
