@@ -35,8 +35,8 @@ def command(choice: SuiteChoice, as_json: bool, probe: bool, device: str | None)
     registry = load_registry(choice.plugins)
     suite = choice.load(registry)
     folder = choice.folder(suite)
-    store = Store(folder)
-    divided = split(plan(suite, registry), store.done_keys())
+    found = Store(folder).read()
+    divided = split(plan(suite, registry), found.done_keys())
     if probe:
         from unmemorize.cli.probing import print_probed
 
@@ -45,7 +45,7 @@ def command(choice: SuiteChoice, as_json: bool, probe: bool, device: str | None)
     if as_json:
         print_json([_as_json(cell, status) for status, cells in divided._asdict().items() for cell in cells])
         return
-    _print(suite, divided, usual_seconds(store.frame()), folder)
+    _print(suite, divided, usual_seconds(found.frame), folder)
 
 
 def _print(suite: Suite, divided: Plan, usual: Mapping[str, float], folder: Path) -> None:

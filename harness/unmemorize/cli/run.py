@@ -75,6 +75,7 @@ def _kept(folder: Path) -> str:
 
 def _show(results: Results, *, as_json: bool) -> None:
     from unmemorize.cli.screen import print_board, print_json
+    from unmemorize.results.store import Store
 
     report = results.report
     assert report is not None
@@ -89,6 +90,8 @@ def _show(results: Results, *, as_json: bool) -> None:
             f"{_set_aside(report.set_aside)}. "
             f"Records and board: {results.folder}"
         )
+    for words in Store(results.folder).bad_per_sequence():
+        echo(f"note: {words}; they are set aside, the record is not", err=True)
     if report.failed:
         echo("Failed cells are tried again by the same command.", err=True)
     if report.dead:

@@ -129,12 +129,11 @@ class Dispatcher:
 
     def _look_elsewhere(self) -> None:
         """Take the cells that no other run is at any more: done, or to be run here."""
-        store, still = Store(self._task.folder), []
-        for cell in self._elsewhere:
-            if is_alive(self._task.folder / CLAIMS / cell.key):
-                still.append(cell)
-                continue
-            record = store.record(cell.key)
+        looked = [(cell, is_alive(self._task.folder / CLAIMS / cell.key)) for cell in self._elsewhere]
+        still = [cell for cell, alive in looked if alive]
+        found = Store(self._task.folder).read()  # after that: a claim is released when the record is written
+        for cell in (cell for cell, alive in looked if not alive):
+            record = found.record(cell.key)
             if record is None or record.status == "failed":
                 self._schedule.again(cell)
             elif cell.method == BASE:

@@ -19,7 +19,7 @@ from unmemorize.execution.supervisor import CLAIMS, ChunkTask
 from unmemorize.execution.watching import ForeignProgress, Tracker
 from unmemorize.files.claims import Claim
 from unmemorize.results.record import BASE, Record
-from unmemorize.results.store import Store
+from unmemorize.results.store import Contents, Store
 
 if TYPE_CHECKING:
     from unmemorize.contracts.executor import ExecutorFactory
@@ -77,15 +77,15 @@ def run_suite(
     cells = plan(suite, registry)
     store = Store(folder)
     store.upgrade()
-    set_aside = len(store.read().set_aside)
-    missing = split(cells, store.done_keys()).to_run
-    deaths = {} if how.retry else _deaths(store)
+    found = store.read()
+    missing = split(cells, found.done_keys()).to_run
+    deaths = {} if how.retry else _deaths(found)
     dead = _dead(cells, missing, deaths)
     waiting = [cell for cell in missing if cell.key not in dead]
     tracker = Tracker(registry, len(waiting))
     if waiting:
         store.check_writable()
-        _run(cells, waiting, tracker, _Given(registry, store, runtime, how, deaths))
+        _run(cells, waiting, tracker, _Given(registry, folder, found, runtime, how, deaths))
     statuses = tracker.statuses
     return RunReport(
         folder=folder,
@@ -94,27 +94,28 @@ def run_suite(
         done=statuses["done"],
         failed=statuses["failed"],
         skipped=statuses["skipped"],
-        set_aside=set_aside,
+        set_aside=len(found.set_aside),
         dead=len(dead),
     )
 
 
 class _Given(NamedTuple):
     registry: Registry
-    store: Store
+    folder: Path
+    found: Contents
     runtime: Runtime
     how: HowToRun
     deaths: Mapping[str, int]
 
 
 def _run(cells: Sequence[Cell], waiting: Sequence[Cell], tracker: Tracker, given: _Given) -> None:
-    factory, runtime, folder = given.how.executor, given.runtime, given.store.folder.absolute()
+    factory, runtime, folder = given.how.executor, given.runtime, given.folder.absolute()
     plugins = PortablePlugins.none() if factory is None else PortablePlugins.of(given.registry)
     quiet = dataclasses.replace(runtime, progress=Silent())
     task = ChunkTask(secrets.token_hex(8), plugins, quiet, folder, given.how.threads, deaths=given.deaths)
     workers = 1 if factory is None else factory.workers
-    bases = _bases(cells, waiting, given.store)
-    schedule = Schedule(waiting, bases, workers, usual_seconds(given.store.latest()))
+    bases = _bases(cells, waiting, given.found)
+    schedule = Schedule(waiting, bases, workers, usual_seconds(given.found.latest()))
     progress = ForeignProgress(runtime.progress, named=workers > 1)
     heartbeat = Claim.take(folder / CLAIMS / f"run-{task.run}")
     keys = {cell.key for cell in waiting}
@@ -127,18 +128,18 @@ def _run(cells: Sequence[Cell], waiting: Sequence[Cell], tracker: Tracker, given
             heartbeat.release()
 
 
-def _bases(cells: Sequence[Cell], waiting: Sequence[Cell], store: Store) -> Mapping[str, Record]:
+def _bases(cells: Sequence[Cell], waiting: Sequence[Cell], found: Contents) -> Mapping[str, Record]:
     """Return the records of the bases that need not run, by group."""
     missing = {cell.key for cell in waiting}
     groups = {cell.group for cell in waiting}
     there = [cell for cell in cells if cell.method == BASE and cell.group in groups and cell.key not in missing]
-    found = {cell.group: store.record(cell.key) for cell in there}
-    return {group: record for group, record in found.items() if record is not None}
+    records = {cell.group: found.record(cell.key) for cell in there}
+    return {group: record for group, record in records.items() if record is not None}
 
 
-def _deaths(store: Store) -> dict[str, int]:
+def _deaths(found: Contents) -> dict[str, int]:
     """Return how many processes have died in cells, by key."""
-    return {key: count for key, count in store.latest().select("key", "deaths").iter_rows() if count}
+    return {key: count for key, count in found.latest().select("key", "deaths").iter_rows() if count}
 
 
 def _dead(cells: Sequence[Cell], missing: Sequence[Cell], deaths: Mapping[str, int]) -> set[str]:

@@ -31,6 +31,19 @@ class Contents(NamedTuple):
     set_aside: tuple[SetAside, ...]
     """Damaged and impossible records, but those whose cell has been run again."""
 
+    def latest(self) -> pl.DataFrame:
+        """Return one row per key: its latest `done` record, otherwise its latest."""
+        return latest(self.frame)
+
+    def done_keys(self) -> set[str]:
+        """Return the keys of cells that need no further run: done or skipped."""
+        return set(self.latest().filter(pl.col("status").is_in(FINISHED))["key"])
+
+    def record(self, key: str) -> Record | None:
+        """Return the record of a cell as `latest` has it, or None."""
+        rows = latest(self.frame.filter(pl.col("key") == key)).to_dicts()
+        return from_row(rows[0]) if rows else None
+
 
 class Store:
     """The records of one results folder.
@@ -85,17 +98,16 @@ class Store:
         return self.read().frame
 
     def latest(self) -> pl.DataFrame:
-        """Return one row per key: its latest `done` record, otherwise its latest."""
-        return latest(self.frame())
+        """Return the `latest` of everything, read now; so do the next two."""
+        return self.read().latest()
 
     def done_keys(self) -> set[str]:
-        """Return the keys of cells that need no further run: done or skipped."""
-        return set(self.latest().filter(pl.col("status").is_in(FINISHED))["key"])
+        """Return the keys of cells that need no further run."""
+        return self.read().done_keys()
 
     def record(self, key: str) -> Record | None:
-        """Return the record of a cell as `latest` has it, or None."""
-        rows = latest(self.frame().filter(pl.col("key") == key)).to_dicts()
-        return from_row(rows[0]) if rows else None
+        """Return the latest record of a cell, or None."""
+        return self.read().record(key)
 
     def per_sequence(self, key: str) -> pl.DataFrame | None:
         """Return a cell's values of single sequences, or None where there are none.
