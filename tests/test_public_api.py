@@ -129,6 +129,23 @@ def test_types_in_public_signatures_are_public() -> None:
     assert not [(name, word) for name, word in shown if not word.startswith("_")]
 
 
+def test_aliases_in_public_signatures_are_explained() -> None:
+    page = (CORE.parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    aliases = {
+        name
+        for path in CORE.rglob("*.py")
+        for name in re.findall(r"^([A-Z][a-z]\w+)(?::.*)? = ", path.read_text(), re.M)
+    }
+    spoken = [_value(name) for name in NAMES if "Config" not in {base.__name__[-6:] for base in _bases(_value(name))}]
+    shown = {word for value in spoken for word in _types(value) if word in aliases - NAMES}
+    assert {"AnyModel", "Statistic", "Processor", "Edits"} <= shown
+    assert not [word for word in shown if f"| `{word}` |" not in page]
+
+
+def _bases(value: Any) -> tuple[type, ...]:
+    return value.__mro__ if inspect.isclass(value) else ()
+
+
 def _classes(path: Path) -> Iterator[ast.ClassDef]:
     yield from (node for node in _parsed(path).body if isinstance(node, ast.ClassDef))
 

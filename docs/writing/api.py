@@ -42,6 +42,25 @@ PUBLIC = {
 }
 """The modules that plugins and programs may import from, and what each is for."""
 
+NAMED = {
+    "contracts.context": ("Phase", "Silent"),
+    "contracts.method": ("Stage",),
+    "contracts.metric": ("Statistic", "Kind", "Direction"),
+    "editing.edit_file": ("Edits",),
+    "editing.selection": ("Scope",),
+    "evaluation.generation": ("Processor",),
+    "leaderboard.board": ("Table",),
+    "models.source": ("AnyModel",),
+    "registry.entries": ("PluginInfo",),
+    "registry.manager": ("Collision",),
+    "results.record": ("PluginOrigin", "Status"),
+    "testing.memorizing": ("MemorizingConfig", "Untrained"),
+    "training.checkpoint": ("Position", "Stateful"),
+    "training.losses": ("Tokens",),
+    "unlearning.per_sequence": ("Visit",),
+}
+"""What the signatures of public names speak of and nobody has to import, by the module that defines it."""
+
 
 def api_page() -> str:
     """Every public name, module by module."""
@@ -52,7 +71,26 @@ def api_page() -> str:
     ]
     for name, about in PUBLIC.items():
         parts += [f"## {name}\n", f"{about}\n", *_sections(importlib.import_module(name))]
+    parts += [
+        "## Types that signatures name\n",
+        "They come and go with the names above; import none of them.\n",
+        _named(),
+    ]
     return NOTE + "\n".join(part for part in parts if part)
+
+
+def _named() -> str:
+    found: dict[str, str] = {}
+    for home, names in NAMED.items():
+        module = importlib.import_module(f"unmemorize.{home}")
+        for name in names:
+            value = getattr(module, name)
+            if inspect.isclass(value):
+                found[name] = cell(inline(value.__doc__ or ""))
+            else:
+                member = constant(module.__name__, name)
+                found[name] = f"{code(member.signature.partition(' = ')[2])} {cell(inline(member.doc))}"
+    return table(("name", "what it is"), [(code(name), about) for name, about in sorted(found.items())])
 
 
 def _sections(module: ModuleType) -> Iterator[str]:

@@ -3,6 +3,17 @@
 The stub beside this file is the list of the public names. They are stable; the packages that they come from are not.
 """
 
+from typing import Any
+
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_getattr, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public name, or the version of the installed distribution."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("unmemorize")
+    return _getattr(name)

@@ -50,3 +50,5 @@ from .unlearning.weights import (
     WeightRemoval as WeightRemoval,
     WeightUnlearning as WeightUnlearning,
 )
+
+__version__: str

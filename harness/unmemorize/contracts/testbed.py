@@ -320,4 +320,7 @@ class UndeclaredData:
     def _refuse(self, *_: object) -> Any:
         raise UndeclaredNeedError(self._method, self._need, self._declared)
 
-    __getattr__ = __getitem__ = __iter__ = __len__ = __bool__ = __contains__ = _refuse
+    __getattr__ = __getitem__ = __iter__ = __len__ = __bool__ = __contains__ = __str__ = __format__ = _refuse
+
+    def __repr__(self) -> str:  # of a whole testbed: it shows nothing
+        return f"<{self._need}, which {self._method!r} does not declare>"

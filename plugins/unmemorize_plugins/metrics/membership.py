@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 class MembershipConfig(StrictConfig):
-    """What the forget set is held against, and how Min-K%++ averages."""
+    """What the forget set is compared with, and how Min-K%++ averages."""
 
     holdout: str | None = None
-    """Name of the hold-out that stands for unseen text, or all of them together."""
+    """Name of the hold-out that serves as non-members; none: all of them together."""
     k: Annotated[float, Field(gt=0, le=1)] = 0.2
     """Share of a sequence's tokens, the least likely ones, that Min-K%++ averages over."""
 
 
 class Membership(Metric):
-    """AUC of two membership attacks between forget set and hold-out, in percent: 50 is nothing to tell.
+    """AUC of two membership inference attacks on forget set and hold-out, in percent; 50 is chance.
 
     The AUC is the probability that a sequence of the forget set scores higher than one of the hold-out (ties count
     half). `membership@loss` scores a sequence by its mean log-likelihood (LOSS, Yeom et al. 2018).
     `membership@min-k++` scores each token by (log p(x_t) - mu) / sigma, mean and standard deviation of log p(z) over
     the next tokens z ~ p(. | x_<t), and a sequence by the mean of its lowest k % of tokens (Min-K%++). 100 is
-    complete memorization; a value far below 50 gives the forget set away just as well, as text that the model was made
-    unlikely to say. The two sets should differ in nothing but membership. The interval is DeLong's (1988).
+    complete memorization; a value far below 50 identifies members just as well, since the model was made to give them
+    an unusually low likelihood. The two sets should differ in nothing but membership. The interval is DeLong's (1988).
     """
 
     name = "membership"

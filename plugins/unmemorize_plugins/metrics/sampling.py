@@ -1,4 +1,4 @@
-"""Sampling: does a sequence come back among several samples, where greedy decoding does not give it?"""
+"""Sampling: is a sequence regurgitated in one of several samples, where greedy decoding does not give it?"""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 
 class SamplingConfig(WindowConfig):
-    """The lengths of the check, the samples, and how near is near."""
+    """The lengths of the check, how samples are drawn, and the similarity from which on one counts."""
 
     samples: Annotated[int, Field(ge=1)] = 8
-    """Samples of each sequence, of which the best counts."""
+    """Samples of each sequence; the one most similar to the true suffix counts."""
     temperature: Annotated[float, Field(gt=0)] = 0.8
     """Temperature of the sampling."""
     top_k: Annotated[int, Field(ge=1)] | None = 40
-    """Sample among so many most likely tokens, or among all."""
+    """Sample from this many most likely tokens; none: from all."""
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.75
-    """From which similarity to the true suffix on a continuation counts as regurgitated."""
+    """Least similarity to the true suffix at which a continuation counts as regurgitated."""
 
 
 class Sampling(WindowMetric):
-    """Percent of the sequences that the best of several temperature samples regurgitates, at least loosely.
+    """Percent of the sequences of which one of several temperature samples approximately regurgitates the suffix.
 
     A continuation counts where 1 - (token edit distance) / |suffix| is at least `similarity`; the part `plain` is
     the same share for the one greedy continuation. (The probability that a sample is *exactly* the suffix needs no

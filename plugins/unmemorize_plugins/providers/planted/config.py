@@ -19,7 +19,8 @@ class PlantedConfig(ModelSource):
     """Which texts are planted into which model, and how.
 
     The texts to be memorized, the background that keeps the model healthy and the hold-out come from different
-    documents. The defaults were found on a model of 135 million parameters on a CPU.
+    documents. What the tokenizer puts before a text (`<s>`) is part of every window, planted and checked alike. The
+    defaults were found on a model of 135 million parameters on a CPU.
     """
 
     model: Annotated[str, Field(min_length=1)] = SMOLLM2

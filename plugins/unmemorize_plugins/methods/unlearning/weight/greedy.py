@@ -38,9 +38,9 @@ class GreedyConfig(WeightConfig):
     ratio: Annotated[float, Field(gt=0, le=1)] = 0.01
     """Share of all MLP matrix weights together to set to zero."""
     steps: Annotated[int, Field(ge=1)] | None = 50
-    """Gradients to take; the weights to remove are shared out evenly over them. None: one gradient for each weight."""
+    """Gradients to take; each removes an equal part of the weights. None: one gradient for each weight."""
     batch_size: Annotated[int, Field(ge=1)] = 32
-    """Rows of each of the two sets in a gradient; of a forget set that has fewer, all, and as many to retain."""
+    """Rows of the forget set in a gradient, and as many of the retain set; all rows of a smaller forget set."""
 
 
 class Greedy(WeightRemoval):

@@ -21,7 +21,7 @@ class RandomWeightsConfig(StrictConfig):
 
 
 class RandomWeights(WeightRemoval):
-    """Set the ratio of every MLP matrix to zero, uniformly at random under the cell's seed.
+    """Set a share `ratio` of the weights of every MLP matrix to zero, drawn uniformly at random with the cell's seed.
 
     A method that is not better than this one does not locate memorization. Cost: none. Memory: |P| + 9 n bytes,
     n = weights of the largest matrix.
@@ -32,7 +32,7 @@ class RandomWeights(WeightRemoval):
     Config = RandomWeightsConfig
 
     def masks(self, testbed: Testbed, context: Context) -> dict[str, Tensor]:
-        """Return True at the weights that chance has chosen."""
+        """Return True at the weights to remove, drawn uniformly at random."""
         import torch
 
         generator = context.generator(self.name)
