@@ -65,6 +65,9 @@ class _Lazy(click.Group):
         except KeyboardInterrupt:  # where a command has nothing of its own to say
             click.echo("\ninterrupted: nothing was changed; the same command starts again", err=True)
             ctx.exit(130)
+        except click.ClickException as error:  # names files, as the shell found them
+            error.message = plain(error.message)
+            raise
         except BrokenPipeError:  # whoever read the output has enough
             silence()
             ctx.exit(UNREAD)
