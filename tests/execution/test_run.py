@@ -219,6 +219,73 @@ def test_objects_of_this_process_go_to_workers_if_they_pickle(run_toys: Run, toy
         run_toys({"durable": {}}, executor="processes")
 
 
+FAR = '''
+"""An executor as of other machines, whose first nodes are lost as soon as `durable` is next."""
+
+import dataclasses
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+from unmemorize import ExecutorFactory, StrictConfig, hookimpl
+
+
+class Config(StrictConfig):
+    losses: int = 0
+    """How many nodes are lost."""
+
+
+class Nodes(ThreadPoolExecutor):
+    losses = 0
+
+    def submit(self, fn, /, task, *others):
+        def call():
+            there, *rest = pickle.loads(pickle.dumps((task, *others)))
+            methods = [cell.method for cell in there.cells]
+            if "durable" not in methods or not self.losses:
+                return fn(there, *rest)
+            self.losses -= 1
+            fn(dataclasses.replace(there, cells=there.cells[: methods.index("durable")]), *rest)
+            raise OSError("node 7 is gone")
+
+        return super().submit(call)
+
+
+class Far(ExecutorFactory):
+    """Run chunks far away."""
+
+    name, Config = "far", Config
+
+    def create(self):
+        """Return the nodes."""
+        nodes = Nodes(1)
+        nodes.losses = self.config.losses
+        return nodes
+
+
+@hookimpl
+def register_executors():
+    return [Far]
+'''
+
+
+@pytest.mark.parametrize(("losses", "failed"), [(2, 0), (99, 1)])
+def test_what_a_lost_node_had_not_recorded_is_run_again(
+    run_toys: Run, toys: Registry, tmp_path: Path, losses: int, failed: int
+) -> None:
+    (tmp_path / "far.py").write_text(FAR)
+    toys.add_file(tmp_path / "far.py")
+    methods: dict[str, Any] = {"activations": {}, "durable": {}, "balanced_subnet": {"epochs": 1}}
+    results = run_toys(methods, executor="far", overrides=[f"executor.losses={losses}"])
+    assert results.report is not None
+    assert (results.report.done, results.report.failed) == (4 - failed, failed)
+    assert Store(results.folder).frame()["key"].is_unique().all()
+    if failed:
+        assert reason(results, "durable") == "the executor lost it: OSError: node 7 is gone"
+    os.rename(tmp_path / "results", tmp_path / "far")
+    same = [row for row in numbers(run_toys(methods)) if not (failed and row[2] == "durable")]
+    assert [row for row in numbers(results) if row[1] == "done"] == same
+
+
 KILLED = """
 import sys, unmemorize
 from unmemorize.registry.hookspecs import hookimpl

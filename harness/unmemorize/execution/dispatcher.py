@@ -24,6 +24,8 @@ from unmemorize.results.store import Store
 
 DEATHS = 2
 """How many processes may die in a cell before it stays failed."""
+LOSSES = 3
+"""How many of an executor's workers may be lost in a cell before it fails."""
 _LISTENING_SECONDS = 0.5
 """A wait without an end hears no Ctrl-C once polars is imported: its handler restarts system calls."""
 _LOOK_SECONDS = 2.0
@@ -102,23 +104,29 @@ class Dispatcher:
         error = None if future.cancelled() else future.exception()
         if isinstance(error, UnmemorizeError):
             raise error
-        for ended in [] if error or future.cancelled() else future.result():
+        for ended in self._recorded(cells) if error or future.cancelled() else future.result():
             if ended.record.key in self._out:
                 self.ended(self._out[ended.record.key], ended)
-        for cell in cells:
-            if self._out.pop(cell.key, None) is not None:
-                self._not_run(cell, error)
+        left = [cell for cell in cells if self._out.pop(cell.key, None) is not None]
+        for cell in left:  # they run in this order: a lost worker was in the first of them
+            self._not_run(cell, error if cell is left[0] else None)
         self._hand_out(cells[0].group)
+
+    def _recorded(self, cells: Sequence[Cell]) -> list[Ended]:
+        """Return what a lost worker had recorded."""
+        store = Store(self._task.folder)
+        records = [record for cell in cells if (record := store.record(cell.key))]
+        return [Ended(record) for record in records if record.status != "failed"]  # which may be of an earlier run
 
     def _not_run(self, cell: Cell, error: BaseException | None) -> None:
         """Decide about a cell of a chunk that has ended without it."""
         if cell.group in self._broken:
             self._fail_like(cell, self._broken[cell.group])
-        elif error is None:  # another run has claimed it, or its testbed could not be loaded
+        elif error is None:  # another run has claimed it, its testbed could not be loaded, or its turn never came
             self._elsewhere.append(cell)
         else:
             self._losses[cell.key] += 1
-            if self._losses[cell.key] < DEATHS:
+            if self._losses[cell.key] < LOSSES:
                 self._elsewhere.append(cell)
             else:
                 failure = Failure.of(error)
