@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -410,6 +411,31 @@ def test_a_model_that_finds_no_room_anywhere_leaves_its_numbers(
     monkeypatch.undo()
     monkeypatch.setenv("UNMEMORIZE_CACHE", str(own / "cache"))
     assert typed(*MITIGATE).status == 0
+
+
+def test_a_disk_without_room_for_the_model_is_told_before_the_method_acts(
+    own: Path, typed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(unmemorize.api, "mitigate", lambda *_, **__: pytest.fail("it acts"))
+    done = typed(*MITIGATE)
+    assert (done.status, in_three_parts(done.stderr), "room for 1,000 bytes" in done.stderr) == (2, True, True)
+
+
+@pytest.mark.parametrize("model", [os.fsdecode(b"\xffmodel"), ""])
+def test_no_model_is_called_that(model: str, own: Path, typed: Callable[..., Any]) -> None:
+    done = typed("mitigate", model, *MITIGATE[2:])
+    assert (done.status, in_three_parts(done.stderr)) == (2, True), done
+
+
+def test_texts_of_names_that_are_no_utf_8(own: Path, typed: Callable[..., Any]) -> None:
+    odd = [own / os.fsdecode(b"te\xffxts") / name for name in (os.fsdecode(b"\xfe.txt"), "a\nb.txt", "-.txt")]
+    odd[0].parent.mkdir()
+    for place in odd:
+        place.write_text((own / "texts.txt").read_text())
+    sizes = ("--prompt", "4", "--suffix", "4", "--quiet")
+    done = typed("find", "./model", str(odd[0].parent), *sizes, "--out", os.fsdecode(b"\xff.jsonl"))
+    assert (done.status, (own / os.fsdecode(b"\xff.jsonl")).is_file()) == (0, True), done
 
 
 def test_records_and_the_board_on_the_screen_outlive_board_md(

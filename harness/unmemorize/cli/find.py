@@ -88,12 +88,12 @@ def _written(findings: Findings, out: Path, windows: Sequence[FoundWindow]) -> U
 def _search(model: str, texts: str, out: Path, options: dict[str, Any], *, quiet: bool) -> Findings:
     from unmemorize import api
     from unmemorize.cli.progress import progress_unless
-    from unmemorize.models.source import ModelSource
+    from unmemorize.models.source import source_of
 
     state = out.with_name(f"{out.name}.state")
     _keep_strange_file(out, state, fresh=options["fresh"])
     shared = {name: options.pop(name) for name in ("dtype", "trust_remote_code")}
-    source = ModelSource(model=model, revision=options.pop("revision"), **shared)
+    source = source_of(model, revision=options.pop("revision"), **shared)
     control = options.pop("control")
     settings = {name: value for name, value in options.items() if value not in (None, ())}
     kept = f"what was searched is kept in {state.name}; the same command goes on from there"
@@ -101,7 +101,7 @@ def _search(model: str, texts: str, out: Path, options: dict[str, Any], *, quiet
         return api.find(
             source,
             texts,
-            control=None if control is None else ModelSource(model=control, **shared),
+            control=None if control is None else source_of(control, **shared),
             state=state,
             progress=progress,
             **settings,

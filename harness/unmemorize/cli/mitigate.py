@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from unmemorize.models.source import ModelSource
 
 
+_ELSEWHERE = "name another folder with --out"
+
+
 class Job(NamedTuple):
     """What was asked for on the command line."""
 
@@ -89,12 +92,12 @@ def command(
     from unmemorize.cli.progress import progress_unless
     from unmemorize.cli.screen import print_json
     from unmemorize.files.places import check_new
-    from unmemorize.models.source import ModelSource
+    from unmemorize.models.source import source_of
     from unmemorize.suite.overrides import parse
 
-    check_new(out, "name another folder with --out")
-    source = ModelSource(
-        model=model, revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code
+    check_new(out, _ELSEWHERE)
+    source = source_of(
+        model, revision=revision, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code
     )
     sets = {name: rest.pop(name) for name in ("forget", "forget_unseen", "retain", "holdout", "general")}
     job = Job(
@@ -106,7 +109,7 @@ def command(
     kept = f"{out} was not written, and the model is as it was; the same command starts again"
     with interruptible(lambda: kept):
         with progress_unless(quiet) as progress:
-            mitigation, about = _mitigated(job, progress)
+            mitigation, about = _mitigated(job, out, progress)
         unsaved = _save(mitigation, out, about)
     if as_json:
         print_json(build_report(mitigation, about["source"]) | {"out": None if unsaved else str(out)})
@@ -152,16 +155,18 @@ def _save(mitigation: Mitigation, out: Path, about: dict[str, Any]) -> Unmemoriz
     return None
 
 
-def _mitigated(job: Job, progress: Progress | None) -> tuple[Mitigation, dict[str, Any]]:
+def _mitigated(job: Job, out: Path, progress: Progress | None) -> tuple[Mitigation, dict[str, Any]]:
     """Do the work; return what came of it, and what is saved with it."""
     from unmemorize import api
     from unmemorize.api.data_notes import about_sets
     from unmemorize.execution.environment import chosen_device
+    from unmemorize.files.places import check_room
     from unmemorize.models.source import model_fingerprint, open_model
 
     registry = api.load_registry(job.plugins)
     registry.method(job.method)  # a wrong name is told before a large model is loaded
     opened = open_model(job.source, device=chosen_device(job.device), cache=api.cache_folder())
+    check_room(out, opened.model.get_memory_footprint(), _ELSEWHERE)
     mitigation = api.mitigate(
         opened, method=job.method, **job.sets,
         metrics=job.metrics, seed=job.seed, deadline=job.deadline,

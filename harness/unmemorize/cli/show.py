@@ -136,9 +136,9 @@ def _mlps_loaded(registry: Registry, folder: str) -> tuple[list[ListedMLP], str]
     from unmemorize.contracts.testbed import Sequences, Testbed
     from unmemorize.execution.architecture import fill_mlps
     from unmemorize.models.shapes import ListedMLP
-    from unmemorize.models.source import ModelSource, open_model
+    from unmemorize.models.source import open_model, source_of
 
-    model = open_model(ModelSource(model=folder)).model
+    model = open_model(source_of(folder)).model
     testbed = Testbed("shown", model, forget=Sequences.from_rows([[0, 0]], prompt=1))
     fill_mlps(testbed, registry)
     listed = [ListedMLP(mlp.layer, mlp.neurons, tuple(one.name for one in mlp.matrices)) for mlp in testbed.mlps]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ def remembered_digest(files: Iterable[Path]) -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
-        digest.update(f"{file.name} {content_digest(file)}\n".encode())
+        digest.update(os.fsencode(f"{file.name} {content_digest(file)}\n"))
     return digest.hexdigest()
 
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import importlib.util
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -87,6 +88,22 @@ def check_writable(place: Path, fix: str) -> Path:
     return path
 
 
+def check_room(place: Path, size: int, fix: str) -> None:
+    """Refuse a place whose disk has less room than so many bytes.
+
+    Raises:
+        UnwritableError: it has.
+    """
+    absolute = place.absolute()
+    free = shutil.disk_usage(next(path for path in (absolute, *absolute.parents) if path.exists())).free
+    if free < size:
+        raise UnwritableError(
+            f"{place} has room for {free:,} bytes, and what is to be written has {size:,}",
+            expected=_EXPECTED[errno.ENOSPC],
+            fix=fix,
+        )
+
+
 @contextmanager
 def writing(place: Path, fix: str) -> Iterator[None]:
     """Turn what the system says against writing `place` into an error in three parts.
@@ -136,7 +153,7 @@ def digest_of(files: Iterable[Path]) -> str:
     for file in files:
         with file.open("rb") as stream:
             content = hashlib.file_digest(stream, "blake2b").hexdigest()
-        digest.update(f"{file.name} {content}\n".encode())
+        digest.update(os.fsencode(f"{file.name} {content}\n"))
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from unmemorize.contracts.config import StrictConfig
 from unmemorize.data.tokenization import Bounds, Tokenization, bounds_of
@@ -50,6 +50,23 @@ class _ModelName(StrictConfig):
 
 class ModelSource(ModelLoading, _ModelName):
     """Where a causal language model comes from, and how it is loaded."""
+
+
+def source_of(model: str, **loading: Any) -> ModelSource:
+    """Return where the model called `model` comes from, and how it is loaded.
+
+    Raises:
+        DataError: no model can be called that, as with the name of a folder that is not UTF-8.
+    """
+    try:
+        return ModelSource(model=model, **loading)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise DataError(
+            f"{'.'.join(map(str, wrong['loc']))} = {wrong['input']!r}: {wrong['msg'].lower()}",
+            expected="a hub id, or the path of a folder or GGUF file, in UTF-8",
+            fix="correct it, or make a link of another name to the model: ln -s FOLDER model",
+        ) from None
 
 
 @dataclass(slots=True)
@@ -139,7 +156,7 @@ def as_opened(model: AnyModel, tokenizer: Any, device: str, cache: Path, name: s
         DataError: as `open_model` and `admitted`.
     """
     if isinstance(model, (str, Path)):
-        model = ModelSource(model=str(model))
+        model = source_of(str(model))
     if isinstance(model, ModelSource):
         opened = open_model(model, device=device, cache=cache)
     elif isinstance(model, OpenedModel):

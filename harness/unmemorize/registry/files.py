@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from importlib.abc import SourceLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -28,7 +29,7 @@ class FilePlugin(NamedTuple):
     @property
     def module(self) -> str:
         """A module name that no other file and no other content of this file has."""
-        place = hashlib.sha256(str(self.path).encode()).hexdigest()[:8]
+        place = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:8]
         return f"unmemorize_file_{self.path.stem}_{place}_{self.digest}"
 
     def run(self) -> ModuleType:
