@@ -310,7 +310,7 @@ def test_a_run_goes_on_over_damaged_records_and_completes_them(whole: Whole, tmp
     assert again.report is not None
     assert (again.report.set_aside, again.report.done, again.report.cached) == (5, 4, 1)
     assert numbers(again) == numbers(whole.results)
-    assert again.set_aside == ("records.jsonl, line 5: Invalid JSON: expected value at line 1 column 1",)
+    assert again.set_aside == ("records.jsonl, line 5: it is no JSON: expected value",)
 
 
 PER_SEQUENCE: dict[str, tuple[Callable[[Path, Path], object], str]] = {

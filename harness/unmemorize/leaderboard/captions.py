@@ -73,12 +73,14 @@ def set_aside_lines(board: Board) -> list[str]:
     every = board.set_aside
     if not every:
         return []
-    records, it, its = ("record was", "it", "its cell") if len(every) == 1 else ("records were", "them", "their cells")
+    records, it, leaves = (
+        ("record was", "it", "it leaves") if len(every) == 1 else ("records were", "them", "they leave")
+    )
     shown = [line(one) for one in every[:_MOST]]
     more = [f"and {len(every) - _MOST} more"] if len(every) > _MOST else []
     return [
         f"{len(every)} {records} set aside, damaged or impossible: no number stands on {it}, and the next run runs "
-        f"{its} again.",
+        f"what {leaves} open.",
         *shown,
         *more,
     ]

@@ -162,6 +162,8 @@ def _first(error: ValidationError) -> str:
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in problem["loc"])
     said = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "json_invalid":
+        said = f"it is no JSON: {said.removeprefix('Invalid JSON: ').partition(' at line')[0]}"
     return f"{place}: {said}" if place else said
 
 
