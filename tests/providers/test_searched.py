@@ -46,7 +46,7 @@ def test_what_is_regurgitated_becomes_the_forget_set(place: Path) -> None:
     testbed = provider(place).load(Context(seed=0, cache=place / "cache"))
     assert testbed.forget.tokens.tolist() == memorizing_testbed("gpt2").forget.tokens.tolist()
     assert testbed.window == (5, 9)
-    assert set(testbed.facts["sources"]) == {"model", "find", "retain"}
+    assert set(testbed.facts["sources"]) == {"model", "find", "retain", "drawing"}
 
 
 def test_it_is_searched_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +82,21 @@ def test_where_nothing_is_regurgitated_the_error_says_what_to_do(place: Path) ->
         provider(place, distinct=14).load(Context(seed=0))
     assert "trivial, overlaps, duplicates" in error.value.what
     assert "find.stride = 1" in error.value.fix
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "damage", [b"", b"garbage\n", b'{"find": 1, "settings": {}}\n', "first line flipped", "a line flipped"]
+)
+def test_a_damaged_search_is_begun_again(place: Path, damage: bytes | str) -> None:
+    context = Context(seed=0, cache=place / "cache")
+    for _ in range(2):  # what was searched is kept where an error says what to do, too
+        with pytest.raises(DataError, match="of 320 windows 16 are extractable"):
+            provider(place, distinct=14).load(context)
+        (state,) = (place / "cache" / "found").glob("*.unfinished/found.state")
+        content = bytearray(state.read_bytes())
+        content[5 if damage == "first line flipped" else -60] ^= 1
+        state.write_bytes(content if isinstance(damage, str) else damage)
 
 
 @pytest.mark.parametrize("also", ["", 'forget = "x.jsonl"\nfind = {texts = "texts"}'])

@@ -55,6 +55,25 @@ def test_a_torn_line_loses_its_batch_and_no_other(tmp_path: Path, cut: int) -> N
     assert [row.token_offset for row in SearchLog(path, SETTINGS).state.found] == [1, 2]
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("at", range(3, 700, 41))
+def test_a_flipped_bit_costs_its_batch_and_those_after_it_and_is_never_believed(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "state"
+    log = SearchLog(path, SETTINGS)
+    for offset in (1, 2):
+        log.add(10, 1.0, [window(offset, suffix_text=" c")])
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    if at < content.index(b"\n"):
+        with pytest.raises(DataError, match="is not the state of a search"):
+            SearchLog(path, SETTINGS)
+    else:
+        read = SearchLog(path, SETTINGS).state
+        assert read.windows == 10 * len(read.found) < 20
+        assert read.found == log.state.found[: len(read.found)]
+
+
 def test_a_header_that_was_torn_starts_afresh_only_where_nothing_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_bytes(b"")

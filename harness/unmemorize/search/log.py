@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from unmemorize.errors import DataError
+from unmemorize.files.digests import bytes_digest
 from unmemorize.search.found import FoundWindow
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 class State(NamedTuple):
@@ -25,7 +26,9 @@ class State(NamedTuple):
 
 
 class SearchLog:
-    """An append-only file: the settings of the search, then one line for each batch.
+    """An append-only file: the settings of the search, then one line for each batch, each with its digest.
+
+    A line that is damaged is left out, and its batch is searched again.
 
     Args:
         path: the file; none keeps everything in memory.
@@ -62,6 +65,7 @@ class SearchLog:
         if self.path is None:
             return
         content = json.dumps(line, ensure_ascii=False).encode("utf-8", "replace")
+        content += b"\t" + bytes_digest(content).encode()
         try:
             with self.path.open("ab") as file:
                 # A process that died while writing leaves a line without its end: the next one starts afresh.
@@ -107,11 +111,12 @@ def _batches(lines: list[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except ValueError:
+    """Return what a line holds; nothing where its digest is missing or of something else."""
+    content, _, digest = line.rpartition(b"\t")
+    if bytes_digest(content).encode() != digest:
         return {}
-    return value if isinstance(value, dict) else {}
+    value: dict[str, Any] = json.loads(content)
+    return value
 
 
 def _is_torn(path: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.contracts.testbed import Testbed
+from unmemorize.files.atomic import temporary_folder
 from unmemorize.testing.alone import alone
 from unmemorize.testing.report import Kind, NotApplicable
 from unmemorize.testing.trial import DEADLINE
@@ -100,5 +100,5 @@ class ProviderCase:
     @cached_property
     def from_cache(self) -> list[Loading]:
         """The testbed of seed 0, loaded twice with one cache folder: made and kept, then found."""
-        with tempfile.TemporaryDirectory() as folder:
-            return [self.load(0, Path(folder)) for _ in range(2)]
+        with temporary_folder() as folder:
+            return [self.load(0, folder) for _ in range(2)]

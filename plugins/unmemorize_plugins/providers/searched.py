@@ -47,7 +47,14 @@ def found_file(searched: SearchedTexts, opened: OpenedModel, model: str, context
         state = (unfinished or folder) / "found.state"
         settings = searched.model_dump(exclude={"texts", "drop"})
         corpus = open_corpus(searched.texts, setting="find.texts", include=searched.include, lenient=True)
-        found = find(opened, corpus, state=state, progress=context.progress, **settings)
+        had_begun = state.exists()
+        try:
+            found = find(opened, corpus, state=state, progress=context.progress, **settings)
+        except DataError:
+            if not had_begun:
+                raise
+            state.unlink()  # it may be damaged: the search starts from the beginning
+            found = find(opened, corpus, state=state, progress=context.progress, **settings)
         found.write(folder / "found.jsonl", _kept(found, searched))
 
     with CacheEntry(context, "found", identity).folder(fill) as folder:

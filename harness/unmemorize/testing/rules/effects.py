@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Iterator
 
 import torch
@@ -12,6 +11,7 @@ from unmemorize.contracts.testbed import Sequences, Testbed
 from unmemorize.errors import DivergedError, UndeclaredNeedError, UnmemorizeError, listed
 from unmemorize.evaluation import Evaluation
 from unmemorize.execution.reference import Reference
+from unmemorize.files.atomic import temporary_folder
 from unmemorize.testing.alone import alone
 from unmemorize.testing.memorizing import duplicate
 from unmemorize.testing.report import Finding, NotApplicable
@@ -284,7 +284,7 @@ def saves_and_reloads(case: MethodCase) -> Iterator[Finding]:
         raise NotApplicable("it leaves the model as it was")
     model = case.sound_trial().testbed.model
     tokens = case.testbed().forget.tokens[:4]
-    with tempfile.TemporaryDirectory() as folder, alone(), torch.no_grad():
+    with temporary_folder() as folder, alone(), torch.no_grad():
         expected = model(input_ids=tokens).logits
         try:
             model.save_pretrained(folder)
