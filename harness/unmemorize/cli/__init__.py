@@ -66,7 +66,7 @@ class _Lazy(click.Group):
             click.echo("\ninterrupted: nothing was changed; the same command starts again", err=True)
             ctx.exit(130)
         except click.ClickException as error:  # names files, as the shell found them
-            error.message = plain(error.message)
+            vars(error)["message"] = plain(error.message)
             raise
         except BrokenPipeError:  # whoever read the output has enough
             silence()
