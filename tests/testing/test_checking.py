@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from unmemorize.registry.manager import Registry
 from unmemorize.testing import ARCHITECTURES, RULES, check, check_method, check_metric, check_provider
 from unmemorize.testing.checking import Examination
 from unmemorize.testing.pytest_plugin import _ARCHITECTURES
+from unmemorize.testing.rules.declarations import declared
 
 
 def test_every_rule_is_a_sentence_of_its_own() -> None:
@@ -100,3 +102,18 @@ def test_a_rule_that_cannot_be_checked_is_broken(wrong: ModuleType) -> None:
 
 def test_the_pytest_plugin_knows_the_architectures() -> None:
     assert _ARCHITECTURES == ARCHITECTURES
+
+
+def test_a_plugin_that_imports_internals_is_told(tmp_path: Path, registry: Registry) -> None:
+    (tmp_path / "inner.py").write_text(
+        "from unmemorize import Metric, hookimpl\nfrom unmemorize.toolkit import nearest\n"
+        "import unmemorize.suite.grid\nfrom unmemorize.results.record import BASE\n\n\n"
+        "class Inner(Metric):\n    name, kind, direction, range = 'inner', 'utility', 'higher', (0.0, 1.0)\n\n"
+        "    def measure(self, evaluation):\n        yield\n\n\n"
+        "@hookimpl\ndef register_metrics():\n    return [Inner]\n"
+    )
+    registry.add_file(tmp_path / "inner.py")
+    case = SimpleNamespace(plugin=registry.metric("inner"), kind="metric", rule_names=())
+    (found,) = declared(case)
+    assert "imports unmemorize.results.record, unmemorize.suite.grid" in found.seen
+    assert found.warning

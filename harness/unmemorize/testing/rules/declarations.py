@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from unmemorize.errors import PluginError, nearest
+from unmemorize.errors import PluginError, listed, nearest
 from unmemorize.registry.validation import checked_names
 from unmemorize.suite.fields import describe
 from unmemorize.testing.report import Finding, Kind
+
+PUBLIC = frozenset({"unmemorize.toolkit", "unmemorize.testing"})
+"""What plugins may import from, beside `unmemorize` itself."""
 
 
 class Declared(Protocol):
@@ -28,7 +34,7 @@ class Declared(Protocol):
 
 
 def declared(case: Declared) -> Iterator[Finding]:
-    """It declares all that its contract asks for, with valid values: its name, its kind, defaults for its settings."""
+    """It declares all that its contract asks for, with valid values, and imports the public API alone."""
     plugin = case.plugin
     try:
         checked_names(case.kind, plugin, "")
@@ -49,6 +55,28 @@ def declared(case: Declared) -> Iterator[Finding]:
         )
         return
     yield from _excuses(case)
+    yield from _internal_imports(plugin)
+
+
+def _internal_imports(plugin: type[Any]) -> Iterator[Finding]:
+    try:
+        source = inspect.getsource(sys.modules[plugin.__module__])
+    except (KeyError, OSError, TypeError):  # made in an interactive session
+        return
+    imported = {
+        name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    }
+    internal = sorted(name for name in imported - PUBLIC if name.startswith("unmemorize."))
+    if internal:
+        yield Finding(
+            f"{plugin.__module__} imports {listed(internal)}",
+            f"imports from unmemorize and {' and '.join(sorted(PUBLIC))} alone: anything else may change at any time",
+            "import the name from one of these: docs/api.md lists all public ones",
+            warning=True,
+        )
 
 
 def _excuses(case: Declared) -> Iterator[Finding]:
