@@ -45,7 +45,10 @@ class ModelProvider(ABC):
 
     @abstractmethod
     def load(self, context: Context) -> Testbed:
-        """Return the testbed for `context.seed`: the same one each time, from the cache where there is one."""
+        """Return the testbed for `context.seed`: the same one each time, from the cache where there is one.
+
+        What takes long to make is made by `unmemorize.toolkit.CacheEntry`: once for all processes, and never damaged.
+        """
 
     def train(self, testbed: Testbed, regularizer: Method, context: Context) -> PreTrainedModel:
         """Train the testbed's model again from scratch, under `regularizer`, and return it.
