@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 from rich.console import Console
@@ -41,3 +42,15 @@ def test_a_run_has_a_bar_for_its_cells_above() -> None:
     (cells,) = progress._bars.tasks
     assert (cells.description, cells.completed, cells.total) == ("noise: m1", 1, 3)
     assert "1/3" in progress._console.file.getvalue()
+
+
+def test_several_workers_share_the_line_of_cells() -> None:
+    progress = live()
+    first, second = (dataclasses.replace(event(number), key=str(number)) for number in (0, 1))
+    progress.cell_started(first)
+    progress.cell_started(second)
+    (cells,) = progress._bars.tasks
+    assert (cells.description, cells.completed) == ("noise: m0, noise: m1", 0)
+    progress.cell_finished(dataclasses.replace(second, status="done"))
+    (cells,) = progress._bars.tasks
+    assert (cells.description, cells.completed) == ("noise: m0", 1)

@@ -44,6 +44,8 @@ class TerminalProgress:
             MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=self._console, transient=True,
         )  # fmt: skip
         self._cells: TaskID | None = None
+        self._running: dict[str, str] = {}
+        self._ended = 0
 
     def __enter__(self) -> TerminalProgress:
         if self._live:
@@ -72,10 +74,8 @@ class TerminalProgress:
         """Show which cell is running."""
         if not self._live:
             return
-        if self._cells is None:
-            self._cells = self._bars.add_task("", total=event.total)
-        words = line(f"{event.testbed}: {event.method}")
-        self._bars.update(self._cells, total=event.total, completed=event.index, description=words)
+        self._running[event.key] = f"{event.testbed}: {event.method}"
+        self._draw(event.total)
 
     @hookimpl
     def cell_finished(self, event: CellEvent) -> None:
@@ -85,9 +85,18 @@ class TerminalProgress:
         color = {"done": "green", "failed": "red", "skipped": "yellow"}[event.status]
         status = (f"{event.status:<7}", color)
         what = line(f"{event.testbed}: {event.method} (seed {event.seed})")
-        self._console.print(Text.assemble(f"  {event.index + 1:>3}/{event.total} ", status, f" {spent}  {what}"))
+        self._ended += 1
+        self._running.pop(event.key, None)
+        self._console.print(Text.assemble(f"  {self._ended:>3}/{event.total} ", status, f" {spent}  {what}"))
         if self._cells is not None:
-            self._bars.update(self._cells, completed=event.index + 1)
+            self._draw(event.total)
+
+    def _draw(self, total: int) -> None:
+        """Show how many cells have ended, and which are running: several, where there are several workers."""
+        if self._cells is None:
+            self._cells = self._bars.add_task("", total=total)
+        words = line(", ".join(self._running.values()))
+        self._bars.update(self._cells, total=total, completed=self._ended, description=words)
 
 
 @contextmanager

@@ -148,6 +148,8 @@ _OWN = threading.local()
 
 def _worker_for(task: ChunkTask, environment: Mapping[str, str]) -> WorkerProcess:
     device, threads = task.runtime.device, int(environment.get("OMP_NUM_THREADS", 0)) or task.threads
+    if ":" in device:  # it is named by its place among all that this process sees
+        environment = {name: value for name, value in environment.items() if name != "CUDA_VISIBLE_DEVICES"}
     worker: WorkerProcess | None = vars(_OWN).pop("idle", None)
     wanted = (device, dict(environment), threads)
     if worker is not None and not (worker.is_alive and (worker.device, worker.environment, worker.threads) == wanted):

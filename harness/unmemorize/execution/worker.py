@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import json
+import logging
 import multiprocessing
 import os
 import pickle
@@ -49,6 +50,8 @@ class Surroundings:
     environment: Mapping[str, str]
     threads: int | None
     """Threads to compute on; as many as torch takes where it is None."""
+    verbose: bool = False
+    """Whether it is shown what libraries log."""
 
     def enter(self) -> None:
         """Take them over here."""
@@ -59,6 +62,8 @@ class Surroundings:
             os.chdir(self.folder)
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        if self.verbose:
+            logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
 
 
 class Setup(NamedTuple):

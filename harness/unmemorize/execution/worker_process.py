@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 import pickle
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from multiprocessing.connection import wait
 from types import ModuleType
 from typing import Any
@@ -20,6 +22,7 @@ import psutil
 
 from unmemorize.execution.worker import Surroundings, work
 
+_LOG = logging.getLogger("unmemorize.worker")
 _KEPT_OUTPUT = 16_384
 """Bytes of output that are kept."""
 _AT_ONCE = 65_536
@@ -50,10 +53,7 @@ class WorkerProcess:
         self, device: str, environment: Mapping[str, str], threads: int | None, early: Sequence[str] = ()
     ) -> None:
         self.device, self.environment, self.threads = device, dict(environment), threads
-        # A fork of a process that has imported everything starts at once; an accelerator's libraries forbid it.
-        context: Any = multiprocessing.get_context(
-            "forkserver" if sys.platform == "linux" and device == "cpu" else "spawn"
-        )
+        context: Any = multiprocessing.get_context("forkserver" if _forks(device) else "spawn")
         self._connection, theirs = context.Pipe()
         self._output, written = context.Pipe(duplex=False)
         self._process = context.Process(target=work, args=(theirs, written), daemon=True, name="unmemorize-worker")
@@ -66,8 +66,8 @@ class WorkerProcess:
             self._process.start()
         theirs.close()
         written.close()
-        folder = os.getcwd()
-        self.send(Surroundings(folder, tuple(sys.path), {**os.environ, **self.environment}, threads))
+        variables = {**os.environ, **self.environment}
+        self.send(Surroundings(os.getcwd(), tuple(sys.path), variables, threads, _LOG.isEnabledFor(logging.INFO)))
 
     def send(self, order: object) -> None:
         """Send an order; a process that has ended takes none, which is seen when it is listened to."""
@@ -165,6 +165,8 @@ class WorkerProcess:
     def _read_output(self) -> None:
         while not self._output.closed and self._output.poll():
             read = os.read(self._output.fileno(), _AT_ONCE)
+            if _LOG.isEnabledFor(logging.INFO):
+                _LOG.info("%s", read.decode("utf-8", "replace").rstrip())
             self._tail = (self._tail + read)[-_KEPT_OUTPUT:]
             if not read:
                 self._output.close()
@@ -174,6 +176,28 @@ def _resident(process: psutil.Process) -> int:
     with suppress(psutil.Error):
         return int(process.memory_info().rss)
     return 0
+
+
+_READ_EARLY = ("CUDA_", "HF_", "HUGGINGFACE_", "PYTORCH_", "TRANSFORMERS_")
+"""What variables start with that libraries read while they are imported."""
+
+
+def _forks(device: str) -> bool:
+    """Return whether a process may be the fork of one that has imported everything, which starts at once.
+
+    An accelerator's libraries do not survive a fork; and what was imported under other variables has read those.
+    """
+    return sys.platform == "linux" and device == "cpu" and _read_early() == dict(_first_environment())
+
+
+@lru_cache(maxsize=1)
+def _first_environment() -> tuple[tuple[str, str], ...]:
+    """Return the variables that libraries read early, as they were when the first process was started."""
+    return tuple(_read_early().items())
+
+
+def _read_early() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_READ_EARLY)}
 
 
 @contextmanager
