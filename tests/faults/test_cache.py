@@ -356,7 +356,7 @@ def test_processes_that_need_one_entry_at_once_make_it_once(tmp_path: Path) -> N
 def test_who_waits_says_for_whom_and_goes_on_with_the_work_of_one_that_is_killed(tmp_path: Path) -> None:
     first, second = Process(tmp_path, stop_after=3), Process(tmp_path)
     assert first.go().line() == "there"
-    assert second.go().line() == f"waiting for process {first.process.pid}, which makes the same of things, in seconds"
+    assert second.go().line() == f"waiting for process {first.process.pid}, which makes the same (things; seconds)"
     time.sleep(0.3)
     assert len(makers(tmp_path)) == 1
     first.process.kill()

@@ -216,9 +216,7 @@ class CacheEntry:
         """Wait while another process makes it, in view of the user."""
         pause, waited = _POLLS[0], 0.0
         who, what = holder(self._claim) or "another process", self._folder.parent.name
-        with self._context.progress.task(
-            f"waiting for {who}, which makes the same of {what}, in seconds", None
-        ) as advance:
+        with self._context.progress.task(f"waiting for {who}, which makes the same ({what}; seconds)", None) as advance:
             while is_alive(self._claim):
                 self._context.check_deadline("waiting for another process")
                 time.sleep(pause)
