@@ -372,6 +372,20 @@ def test_paths_and_tokens_are_hidden(text: str, monkeypatch: pytest.MonkeyPatch)
     assert public({text: [text, 1, None]}) == {PRIVATE[text]: [PRIVATE[text], 1, None]}
 
 
+def test_paths_of_settings_stay_whole_but_for_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", HOME)
+    monkeypatch.setenv("LOGNAME", "alice")
+    settings = {
+        "/data/models/x": "/data/models/x",
+        f"{HOME}/a b/c.jsonl": "~/a b/c.jsonl",
+        "/scratch/alice/x": "/scratch/…/x",
+        "/home/bob/x/y": "/home/…/x/y",
+        r"C:\Users\bob\x.txt": r"C:\Users\…\x.txt",
+        "token hf_abcdefghijkl": "token [hidden]",
+    }
+    assert public(list(settings), whole_paths=True) == list(settings.values())
+
+
 def test_records_and_exports_say_nothing_about_whose_machine_it_was(
     with_tokenizer: Path, typed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

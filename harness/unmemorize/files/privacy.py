@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import socket
 import sysconfig
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
@@ -31,18 +33,21 @@ class _Hidden(NamedTuple):
 
     home: str
     secrets: tuple[str, ...]
+    user: str | None
+    """The user's name, where paths are kept whole but for it; None where their last part is all that is kept."""
 
 
-def public(value: _Value) -> _Value:
+def public(value: _Value, *, whole_paths: bool = False) -> _Value:
     """Return texts, and lists and tables of them, as they may be published; other values as they are.
 
     The home folder becomes `~`, files of installed packages start with the package's name, of any other absolute path
-    its last part is left. Tokens of the environment and in addresses, and this machine's name, are hidden. Lone
+    its last part is left; with `whole_paths`, all of it but the user's name and what names a home. Tokens of the environment and in addresses, and this machine's name, are hidden. Lone
     surrogates, which no file in UTF-8 can hold, become U+FFFD.
     """
     secrets = [text for name, text in os.environ.items() if _SECRET_NAME.search(name) and _is_secret(text, 8)]
     host = socket.gethostname()
-    hidden = _Hidden(os.path.expanduser("~"), (*sorted(secrets, key=len, reverse=True), *[host] * _is_secret(host, 6)))
+    found = (*sorted(secrets, key=len, reverse=True), *[host] * _is_secret(host, 6))
+    hidden = _Hidden(os.path.expanduser("~"), found, _user() if whole_paths else None)
     return cast("_Value", _public(value, hidden))
 
 
@@ -71,6 +76,8 @@ def _text(text: str, hidden: _Hidden) -> str:
         return text
     for place, instead in _places(hidden.home):
         text = place.sub(instead, text)
+    if hidden.user is not None:
+        return _ELSEWHERE.sub(partial(_without_user, hidden.user), text)
     if os.path.isabs(text) and "\n" not in text and os.path.exists(text):
         return f"…/{os.path.basename(text.rstrip('/'))}"  # a name with spaces would end early below
     return _ELSEWHERE.sub(_last, text)
@@ -86,6 +93,22 @@ def _places(home: str) -> tuple[tuple[re.Pattern[str], str], ...]:
     named = [(rf"{re.escape(place)}[\\/]", "") for place in reversed(inner)]
     named += [(rf"{re.escape(place)}(?![\w.-])", "~") for place in sorted(homes, key=len, reverse=True)]
     return tuple((re.compile(rf"(?<![\w.~])(?<![\w.]/){pattern}"), instead) for pattern, instead in named)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container without an entry for its user
+        return ""
+
+
+def _without_user(user: str, match: re.Match[str]) -> str:
+    """Return an absolute path without the parts that name a user."""
+    if match["home"] is not None:
+        return "…"
+    parts = re.split(r"([\\/])", match[0])
+    names = {user, *(after for before, after in pairwise(parts[::2]) if before in ("home", "Users"))} - {""}
+    return "".join("…" if part in names else part for part in parts)
 
 
 def _last(match: re.Match[str]) -> str:

@@ -29,11 +29,10 @@ Key = Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 Time = Annotated[str, Field(pattern=r"^\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\d(\.\d+)?(\+00:00|Z)$")]
 
 
-_FREE = (
-    *("testbed", "provider_config", "fingerprint", "method_config", "metrics", "flags", "notes", "testbed_facts"),
-    *("environment", "reason", "traceback"),
-)
-"""Fields in which paths may stand."""
+_SETTINGS = ("provider_config", "fingerprint", "method_config", "metrics")
+"""Fields from which a cell is run again: their paths stay, but for homes and the user's name."""
+_FREE = ("testbed", "flags", "notes", "testbed_facts", "environment", "reason", "traceback")
+"""Other fields in which paths may stand."""
 _LONGEST = {"reason": 2_000, "traceback": 20_000}
 """Characters that are kept."""
 
@@ -180,12 +179,17 @@ class RecordFields(_Row):
 
 
 class Record(RecordFields):
-    """What came of one cell. Records are published: they hold no home folder, no absolute path and no token."""
+    """What came of one cell. Records are published: they hold no home folder, no user's name and no token."""
 
     @field_validator(*_FREE)
     @classmethod
     def _without_private(cls, value: Any) -> Any:
         return public(value)
+
+    @field_validator(*_SETTINGS)
+    @classmethod
+    def _without_homes(cls, value: Any) -> Any:
+        return public(value, whole_paths=True)
 
     @field_validator("reason", "traceback")
     @classmethod
