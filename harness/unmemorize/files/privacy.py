@@ -41,8 +41,9 @@ def public(value: _Value, *, whole_paths: bool = False) -> _Value:
     """Return texts, and lists and tables of them, as they may be published; other values as they are.
 
     The home folder becomes `~`, files of installed packages start with the package's name, of any other absolute path
-    its last part is left; with `whole_paths`, all of it but the user's name and what names a home. Tokens of the environment and in addresses, and this machine's name, are hidden. Lone
-    surrogates, which no file in UTF-8 can hold, become U+FFFD.
+    its last part is left; with `whole_paths`, all of it but the user's name and what names a home. Tokens of the
+    environment and in addresses, and this machine's name, are hidden. Lone surrogates, which no file in UTF-8 can
+    hold, become U+FFFD.
     """
     secrets = [text for name, text in os.environ.items() if _SECRET_NAME.search(name) and _is_secret(text, 8)]
     host = socket.gethostname()
