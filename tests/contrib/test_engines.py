@@ -42,7 +42,6 @@ config = Config(
 SUITE = f"""
 name = "engines"
 description = "tiny"
-seeds = [0, 1]
 [plugins]
 files = ["{TOY}", "dying.py"]
 [testbed.toy]
@@ -81,7 +80,7 @@ class Dying(Method):
     def apply(self, testbed, context):
         """Do what the files beside this one say."""
         deaths = HERE / "deaths"
-        if deaths.exists() and context.seed == 0:
+        if deaths.exists():
             left = int(deaths.read_text())
             deaths.write_text(str(left - 1))
             if left > 0:
@@ -149,13 +148,13 @@ def _write(folder: Path) -> None:
         (folder / name).write_text(text)
 
 
-def _start(site: Path, engine: str, folder: Path, *options: str, workers: int = 2) -> Run:
+def _start(site: Path, engine: str, folder: Path, workers: int = 1) -> Run:
     _write(folder)
     mark = uuid.uuid4().hex
     paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         [sys.executable, "-m", "unmemorize", "run", "suite.toml", "--executor", engine, "--results", "r",
-         "--set", f"executor.{SETTINGS[engine]}", "--set", f"executor.workers={workers}", "--device", "cpu", *options],
+         "--set", f"executor.{SETTINGS[engine]}", "--set", f"executor.workers={workers}", "--device", "cpu"],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         env=os.environ | {"PYTHONPATH": paths, "UNMEMORIZE_MARK": mark},
     )  # fmt: skip
@@ -163,8 +162,8 @@ def _start(site: Path, engine: str, folder: Path, *options: str, workers: int = 
 
 
 def _numbers(results: unmemorize.Results) -> dict[Any, Any]:
-    frame = results.frame.select("method", "seed", "status", "values", "edited")
-    return {row[:2]: row[2:] for row in frame.iter_rows()}
+    frame = results.frame.select("method", "status", "values", "edited")
+    return {method: values for method, *values in frame.iter_rows()}
 
 
 def _check(run: Run, here: dict[Any, Any]) -> None:
@@ -208,11 +207,11 @@ def test_a_config_that_is_not_there_is_named_in_three_parts(
 
 
 def test_an_engine_gives_the_records_of_this_process(site: Path, engine: str, here: Any, tmp_path: Path) -> None:
-    run = _start(site, engine, tmp_path, "--seeds", "0", workers=1)
+    run = _start(site, engine, tmp_path)
     out = run.ended(seconds=300)
     assert run.process.returncode == 0, out
     assert "4 run, 0 done before, 0 skipped, 0 failed" in out
-    _check(run, {cell: values for cell, values in here.items() if cell[1] == 0})
+    _check(run, here)
 
 
 @pytest.mark.slow
@@ -231,11 +230,12 @@ def test_a_cell_in_which_every_node_is_lost_fails_alone(site: Path, engine: str,
     run = _start(site, engine, tmp_path)
     out = run.ended(seconds=500)
     assert run.process.returncode == 1, out
-    assert "7 run, 0 done before, 0 skipped, 1 failed" in out
+    assert "3 run, 0 done before, 0 skipped, 1 failed" in out
     numbers = _numbers(api.load_results(run.folder))
-    assert numbers.pop(("dying", 0))[0] == "failed"
-    assert numbers == {cell: values for cell, values in here.items() if cell != ("dying", 0)}
-    assert "lost" in out
+    assert numbers.pop("dying")[0] == "failed"
+    assert numbers == {cell: values for cell, values in here.items() if cell != "dying"}
+    (reason,) = api.load_results(run.folder).frame["reason"].drop_nulls()
+    assert reason.startswith("the executor lost it: ")
 
 
 @pytest.mark.slow
@@ -244,7 +244,7 @@ def test_a_run_that_ends_early_leaves_no_process_and_goes_on(
     site: Path, engine: str, here: Any, tmp_path: Path, signum: signal.Signals
 ) -> None:
     (tmp_path / "hang").touch()
-    run = _start(site, engine, tmp_path)
+    run = _start(site, engine, tmp_path, workers=2)
     end = time.monotonic() + 120
     while not (tmp_path / "hanging").exists() and run.process.poll() is None and time.monotonic() < end:
         time.sleep(0.1)

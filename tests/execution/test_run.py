@@ -286,6 +286,37 @@ def test_what_a_lost_node_had_not_recorded_is_run_again(
     assert [row for row in numbers(results) if row[1] == "done"] == same
 
 
+SIGNALLED = '''
+import os, signal
+import torch
+from unmemorize import Method, hookimpl
+
+class Signalled(Method):
+    """Halve some weights, while a scheduler announces the end of the job."""
+
+    name, stage, needs = "signalled", "unlearn", frozenset()
+
+    def apply(self, testbed, context):
+        """Do it."""
+        for name in ("SIGTERM", "SIGHUP", "SIGCONT", "SIGUSR2"):
+            os.kill(os.getpid(), getattr(signal, name))
+        with torch.no_grad():
+            next(testbed.model.parameters()).mul_(0.5)
+
+@hookimpl
+def register_methods():
+    return [Signalled]
+'''
+
+
+def test_what_schedulers_send_to_every_process_of_a_job_ends_no_cell(
+    run_toys: Run, toys: Registry, tmp_path: Path
+) -> None:
+    (tmp_path / "signalled.py").write_text(SIGNALLED)
+    toys.add_file(tmp_path / "signalled.py")
+    assert statuses(run_toys({"signalled": {}}, executor="processes")) == {"base": "done", "signalled": "done"}
+
+
 KILLED = """
 import sys, unmemorize
 from unmemorize.registry.hookspecs import hookimpl

@@ -39,6 +39,8 @@ IDLE_SECONDS = 60.0
 _PROGRESS_SECONDS = 0.1
 """How often progress is told."""
 _PR_SET_PDEATHSIG = 1
+_ANNOUNCEMENTS = frozenset({"SIGTERM", "SIGHUP", "SIGCONT", "SIGUSR2"})
+"""What a scheduler sends to every process of a job that is preempted or at its walltime: no cell is to blame for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,8 @@ def _detach(output: Connection) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in _ANNOUNCEMENTS & set(dir(signal)):
+        signal.signal(getattr(signal, name), lambda *_: None)
     for stream in (1, 2):
         os.dup2(output.fileno(), stream)
     sys.stdout, sys.stderr = (open(stream, "w", buffering=1, errors="backslashreplace") for stream in (1, 2))  # noqa: SIM115

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from multiprocessing.connection import wait
+from multiprocessing.util import Finalize
 from types import ModuleType
 from typing import Any
 
@@ -64,6 +65,8 @@ class WorkerProcess:
             if context.get_start_method() == "forkserver":
                 context.set_forkserver_preload([*_PRELOADED, *early])
             self._process.start()
+        # At the end of this process, multiprocessing asks its children to end, which these do not hear, and waits.
+        Finalize(self, self._process.kill, exitpriority=1)
         theirs.close()
         written.close()
         variables = {**os.environ, **self.environment}
