@@ -301,16 +301,40 @@ def test_1500_single_bits_flipped_never_change_a_record_without_a_word(whole: Wh
     assert said > 1_400
 
 
-def test_a_run_goes_on_over_damaged_records_and_completes_them(whole: Whole, tmp_path: Path) -> None:
+SUITE_FILE = """
+name = "toys"
+description = "tiny"
+[testbed.toy]
+provider = "toy"
+[metric.extraction]
+[metric.accuracy]
+[metric.perplexity]
+[method.durable]
+ratio = [0.05, 0.1]
+[method.random_weights]
+[method.random_neurons]
+"""
+
+
+def test_a_run_goes_on_over_damage_completes_what_it_leaves_open_and_says_so(
+    whole: Whole, tmp_path: Path, typed: Callable[..., Any]
+) -> None:
+    folder = tmp_path / "results"
+    shutil.copytree(whole.results.folder / "per_sequence", folder / "per_sequence")
+    (folder / "per_sequence" / f"{whole.rows[1]['key']}.parquet").write_bytes(b"x")
     lines = whole.lines
     content = [DAMAGE["another number"](lines[0]), *lines[1:2], DAMAGE["NUL bytes inside"](lines[2])]
     content += [sealed(whole.rows[3] | {"edited": -1}), b"garbage\n", lines[4][:-40]]
-    (tmp_path / "records.jsonl").write_bytes(b"".join(content))
-    again = run(tmp_path)
-    assert again.report is not None
-    assert (again.report.set_aside, again.report.done, again.report.cached) == (5, 4, 1)
-    assert numbers(again) == numbers(whole.results)
-    assert again.set_aside == ("records.jsonl, line 5: it is no JSON: expected value",)
+    (folder / "records.jsonl").write_bytes(b"".join(content))
+    (tmp_path / "toys.toml").write_text(SUITE_FILE)
+    again = typed("run", "toys.toml", "--results", "results", "--plugin", str(TOY), "--device", "cpu", "-q")
+    assert again.status == 0
+    assert "4 run, 1 done before, 0 skipped, 0 failed, 5 damaged or impossible records set aside." in again.stdout
+    assert f"note: the values of single sequences in results/per_sequence/{whole.rows[1]['key']}" in again.stderr
+    for board in (again.stdout, (folder / "board.md").read_text()):
+        assert "1 record was set aside, damaged or impossible" in board
+        assert "records.jsonl, line 5: it is no JSON: expected value" in board
+    assert numbers(unmemorize.load_results(folder)) == numbers(whole.results)
 
 
 PER_SEQUENCE: dict[str, tuple[Callable[[Path, Path], object], str]] = {
