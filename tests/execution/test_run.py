@@ -232,10 +232,12 @@ from unmemorize import ExecutorFactory, StrictConfig, hookimpl
 class Config(StrictConfig):
     losses: int = 0
     """How many nodes are lost."""
+    repeats: bool = False
+    """Whether the nodes start anew what was lost, and tell nobody."""
 
 
 class Nodes(ThreadPoolExecutor):
-    losses = 0
+    losses, repeats = 0, False
 
     def submit(self, fn, /, task, *others):
         def call():
@@ -245,6 +247,8 @@ class Nodes(ThreadPoolExecutor):
                 return fn(there, *rest)
             self.losses -= 1
             fn(dataclasses.replace(there, cells=there.cells[: methods.index("durable")]), *rest)
+            if self.repeats:
+                return call()
             raise OSError("node 7 is gone")
 
         return super().submit(call)
@@ -258,7 +262,7 @@ class Far(ExecutorFactory):
     def create(self):
         """Return the nodes."""
         nodes = Nodes(1)
-        nodes.losses = self.config.losses
+        nodes.losses, nodes.repeats = self.config.losses, self.config.repeats
         return nodes
 
 
@@ -268,14 +272,18 @@ def register_executors():
 '''
 
 
-@pytest.mark.parametrize(("losses", "failed"), [(2, 0), (99, 1)])
+@pytest.mark.parametrize(
+    ("losses", "repeats", "failed"),
+    [(2, "false", 0), (99, "false", 1), (4, "true", 0)],
+    ids=["run again", "failed", "repeated"],
+)
 def test_what_a_lost_node_had_not_recorded_is_run_again(
-    run_toys: Run, toys: Registry, tmp_path: Path, losses: int, failed: int
+    run_toys: Run, toys: Registry, tmp_path: Path, losses: int, repeats: str, failed: int
 ) -> None:
     (tmp_path / "far.py").write_text(FAR)
     toys.add_file(tmp_path / "far.py")
     methods: dict[str, Any] = {"activations": {}, "durable": {}, "balanced_subnet": {"epochs": 1}}
-    results = run_toys(methods, executor="far", overrides=[f"executor.losses={losses}"])
+    results = run_toys(methods, executor="far", overrides=[f"executor.losses={losses}", f"executor.repeats={repeats}"])
     assert results.report is not None
     assert (results.report.done, results.report.failed) == (4 - failed, failed)
     assert Store(results.folder).frame()["key"].is_unique().all()

@@ -16,7 +16,7 @@ from unmemorize.execution.failures import Failure
 from unmemorize.execution.inline import Inline
 from unmemorize.execution.plan import Cell
 from unmemorize.execution.recording import failed
-from unmemorize.execution.supervisor import CLAIMS, ChunkTask, supervise, write
+from unmemorize.execution.supervisor import CLAIMS, ChunkTask, recorded, supervise, write
 from unmemorize.execution.watching import ForeignProgress, Mailbox, Tracker
 from unmemorize.files.claims import is_alive
 from unmemorize.results.record import BASE
@@ -104,19 +104,13 @@ class Dispatcher:
         error = None if future.cancelled() else future.exception()
         if isinstance(error, UnmemorizeError):
             raise error
-        for ended in self._recorded(cells) if error or future.cancelled() else future.result():
+        for ended in recorded(self._task, cells) if error or future.cancelled() else future.result():
             if ended.record.key in self._out:
                 self.ended(self._out[ended.record.key], ended)
         left = [cell for cell in cells if self._out.pop(cell.key, None) is not None]
         for cell in left:  # they run in this order: a lost worker was in the first of them
             self._not_run(cell, error if cell is left[0] else None)
         self._hand_out(cells[0].group)
-
-    def _recorded(self, cells: Sequence[Cell]) -> list[Ended]:
-        """Return what a lost worker had recorded."""
-        store = Store(self._task.folder)
-        records = [record for cell in cells if (record := store.record(cell.key))]
-        return [Ended(record) for record in records if record.status != "failed"]  # which may be of an earlier run
 
     def _not_run(self, cell: Cell, error: BaseException | None) -> None:
         """Decide about a cell of a chunk that has ended without it."""
@@ -191,6 +185,8 @@ class Dispatcher:
         if earlier and earlier[0].method == BASE:
             self._cached = [other for other in self._cached if other.group != cell.group]
             self._tracker.add(len(earlier))
+            again = self._task.again.union(other.key for other in earlier)
+            self._task = dataclasses.replace(self._task, again=again)
             self._schedule.measure_again(earlier)
         elif self._schedule.has_base(cell.group):
             return False

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,7 +25,7 @@ from unmemorize.execution.worker_process import WorkerProcess
 from unmemorize.files.claims import Claim, is_alive
 from unmemorize.results.record import Record
 from unmemorize.results.shard import Shard
-from unmemorize.results.store import Store
+from unmemorize.results.store import FINISHED, Store
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 2.0
@@ -95,12 +95,14 @@ class ChunkTask:
     """The record of their base cell; None where it is the base cell that is to run."""
     deaths: Mapping[str, int] = field(default_factory=dict)
     """How many processes have died in a cell, by its key."""
+    again: frozenset[str] = frozenset()
+    """The keys of cells that are measured again although they are done."""
 
 
 def supervise(task: ChunkTask, watcher: Watcher, *, environment: Mapping[str, str] | None = None) -> list[Ended]:
     """Run a chunk in a worker process and write a record for each of its cells.
 
-    A cell on which another run has a claim is left out.
+    A cell on which another run has a claim is left out, and one that is recorded already is not run again.
 
     Args:
         task: the chunk.
@@ -111,6 +113,13 @@ def supervise(task: ChunkTask, watcher: Watcher, *, environment: Mapping[str, st
         StoreError: the results folder cannot be written.
     """
     return _Supervision(task, watcher, environment or {}).run()
+
+
+def recorded(task: ChunkTask, cells: Sequence[Cell]) -> list[Ended]:
+    """Return what has come of cells since they were handed out, as far as it need not be tried again."""
+    contents = Store(task.folder).read()
+    records = [record for cell in cells if cell.key not in task.again and (record := contents.record(cell.key))]
+    return [Ended(record) for record in records if record.status in FINISHED]
 
 
 def write(task: ChunkTask, ended: Ended) -> Ended:
@@ -178,8 +187,11 @@ class _Supervision:
     """When the time of the cell began to run."""
 
     def run(self) -> list[Ended]:
-        self.left = {cell.key: cell for cell in self.task.cells}
-        for cell in self.task.cells:
+        if isinstance(self.watcher, Distant):  # engines start a chunk anew by themselves where a node is lost
+            self.ended = recorded(self.task, self.task.cells)
+        done = {ended.record.key for ended in self.ended}
+        self.left = {cell.key: cell for cell in self.task.cells if cell.key not in done}
+        for cell in tuple(self.left.values()):
             if self.watcher.stopped():
                 break
             claim = claimed(self.task, cell)
