@@ -271,6 +271,7 @@ def register_methods():
 def test_two_workers_share_the_cells_of_one_testbed(tmp_path: Path) -> None:
     (tmp_path / "sleepy.py").write_text(SLEEPY)
     seconds, values = {}, {}
+    Runs(tmp_path / "warm")({"durable": {}})  # what worker processes import is imported once
     for workers in (1, 2):
         runs = Runs(tmp_path / str(workers))
         runs.registry.add_file(tmp_path / "sleepy.py")

@@ -170,16 +170,17 @@ def test_a_tracker_may_be_an_object_that_cannot_be_hashed() -> None:
     assert first.told == second.told == ["k"]
 
 
-def test_a_tracker_that_raises_is_warned_about_once_and_the_others_are_told() -> None:
+@pytest.mark.parametrize("error", [ValueError("no connection"), SystemExit("no connection")])
+def test_a_tracker_that_raises_is_warned_about_once_and_the_others_are_told(error: BaseException) -> None:
     def fail(event: CellEvent) -> None:
-        raise ValueError("no connection")
+        raise error
 
     told: list[str] = []
     registry = Registry()
     registry.add(SimpleNamespace(cell_started=hookimpl(lambda event: told.append(event.key))), name="before")
     registry.add(SimpleNamespace(cell_started=hookimpl(fail), cell_finished=hookimpl(fail)), name="tracker")
     registry.add(SimpleNamespace(cell_started=hookimpl(lambda event: told.append(event.key))), name="after")
-    expected = r"plugin 'tracker' \(runtime 0\): cell_started raised ValueError: no connection"
+    expected = r"plugin 'tracker' \(runtime 0\): cell_started raised .*: no connection"
     with pytest.warns(RuntimeWarning, match=expected):
         registry.notify_started(EVENT)
     with warnings.catch_warnings():

@@ -85,7 +85,7 @@ def run_suite(
     tracker = Tracker(registry, len(waiting))
     if waiting:
         store.check_writable()
-        _run(cells, waiting, tracker, _Given(registry, folder, found, runtime, how, deaths))
+        _run(cells, waiting, tracker, _RunInputs(registry, folder, found, runtime, how, deaths))
     statuses = tracker.statuses
     return RunReport(
         folder=folder,
@@ -99,7 +99,7 @@ def run_suite(
     )
 
 
-class _Given(NamedTuple):
+class _RunInputs(NamedTuple):
     registry: Registry
     folder: Path
     found: Contents
@@ -108,7 +108,7 @@ class _Given(NamedTuple):
     deaths: Mapping[str, int]
 
 
-def _run(cells: Sequence[Cell], waiting: Sequence[Cell], tracker: Tracker, given: _Given) -> None:
+def _run(cells: Sequence[Cell], waiting: Sequence[Cell], tracker: Tracker, given: _RunInputs) -> None:
     factory, runtime, folder = given.how.executor, given.runtime, given.folder.absolute()
     plugins = PortablePlugins.none() if factory is None else PortablePlugins.of(given.registry)
     quiet = dataclasses.replace(runtime, progress=Silent())

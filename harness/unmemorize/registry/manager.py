@@ -282,13 +282,18 @@ class Registry:
         for key, loaded in self._loaded.items():
             try:
                 getattr(loaded.manager.hook, hook)(event=event)
-            except Exception as error:  # a tracker must not end hours of work
+            except KeyboardInterrupt:  # the user's
+                raise
+            except BaseException as error:  # a tracker must not end hours of work, by `exit()` as little as by errors
                 self._warn(key, loaded.info, hook, error)
 
-    def _warn(self, key: str, info: PluginInfo, hook: str, error: Exception) -> None:
-        if key not in self._warned:
-            self._warned.add(key)
-            message = f"{info.label}: {hook} raised {type(error).__name__}: {error}; the run goes on"
+    def _warn(self, key: str, info: PluginInfo, hook: str, error: BaseException) -> None:
+        if key in self._warned:
+            return
+        self._warned.add(key)
+        message = f"{info.label}: {hook} raised {type(error).__name__}: {error}; the run goes on"
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", RuntimeWarning)  # where warnings are errors, this one ends nothing either
             warnings.warn(message, RuntimeWarning, stacklevel=4)
 
     def _all(self, kind: Kind) -> Iterator[Entry]:
