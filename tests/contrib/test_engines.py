@@ -154,7 +154,7 @@ def _start(site: Path, engine: str, folder: Path, workers: int = 1) -> Run:
     paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         [sys.executable, "-m", "unmemorize", "run", "suite.toml", "--executor", engine, "--results", "r",
-         "--set", f"executor.{SETTINGS[engine]}", "--set", f"executor.workers={workers}", "--device", "cpu"],
+         "--set", f"executor.{SETTINGS[engine]}", "--set", f"executor.workers={workers}", "--device", "auto"],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         env=os.environ | {"PYTHONPATH": paths, "UNMEMORIZE_MARK": mark},
     )  # fmt: skip

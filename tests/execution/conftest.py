@@ -33,6 +33,6 @@ def run_toys(toys: Registry, tmp_path: Path) -> Callable[..., unmemorize.Results
             "metric": {"extraction": {}, "accuracy": {}, "perplexity": {}},
             "method": methods,
         }
-        return unmemorize.run(suite, registry=toys, results=tmp_path / "results", device="cpu", **options)
+        return unmemorize.run(suite, registry=toys, results=tmp_path / "results", **{"device": "cpu", **options})
 
     return run

@@ -225,6 +225,7 @@ FAR = '''
 import dataclasses
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from unmemorize import ExecutorFactory, StrictConfig, hookimpl
 
@@ -242,6 +243,7 @@ class Nodes(ThreadPoolExecutor):
     def submit(self, fn, /, task, *others):
         def call():
             there, *rest = pickle.loads(pickle.dumps((task, *others)))
+            Path(__file__).with_name("device").write_text(there.runtime.device)
             methods = [cell.method for cell in there.cells]
             if "durable" not in methods or not self.losses:
                 return fn(there, *rest)
@@ -257,7 +259,7 @@ class Nodes(ThreadPoolExecutor):
 class Far(ExecutorFactory):
     """Run chunks far away."""
 
-    name, Config = "far", Config
+    name, Config, elsewhere = "far", Config, True
 
     def create(self):
         """Return the nodes."""
@@ -315,6 +317,14 @@ class Signalled(Method):
 def register_methods():
     return [Signalled]
 '''
+
+
+def test_a_device_is_chosen_where_a_chunk_runs(run_toys: Run, toys: Registry, tmp_path: Path) -> None:
+    (tmp_path / "far.py").write_text(FAR)
+    toys.add_file(tmp_path / "far.py")
+    with pytest.raises(unmemorize.ConfigError, match="cuda"):
+        run_toys({"durable": {}}, executor="far", device="cuda:99")
+    assert (tmp_path / "device").read_text() == "cuda:99"
 
 
 def test_what_schedulers_send_to_every_process_of_a_job_ends_no_cell(

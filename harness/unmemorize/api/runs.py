@@ -96,8 +96,10 @@ def run(  # noqa: PLR0913  as `find`: keywords
         else load_suite(suite, registry, overrides=overrides, methods=methods, executor=executor)
     )
     said = called("run", loaded.run, device=device, deadline=deadline, memory=memory)
+    name = executor or loaded.run.executor or INLINE
+    kind = None if name == INLINE else registry.executor(name)
     runtime = Runtime(
-        device=chosen_device(said.device),
+        device=said.device if kind is not None and kind.elsewhere else chosen_device(said.device),
         deadline=said.deadline,
         memory=said.memory,
         cache=cache_folder(),
@@ -105,9 +107,7 @@ def run(  # noqa: PLR0913  as `find`: keywords
         checkpointing=loaded.run.checkpointing,
         offload=loaded.run.offload,
     )
-    name = executor or loaded.run.executor or INLINE
     own = loaded.run.executor_config if name == loaded.run.executor else {}
-    kind = None if name == INLINE else registry.executor(name)
     factory = None if kind is None else kind(kind.Config(**own))  # as an object: a setting may be called `config`
     folder = Path(results) if results is not None else RESULTS / loaded.name
     report = run_suite(loaded, registry, folder, runtime, HowToRun(factory, torch.get_num_threads(), retry))

@@ -22,6 +22,8 @@ class ExecutorFactory(ABC):
     """Its name in snake_case; the value of `--executor`."""
     by_default: ClassVar[bool] = False
     """Whether it is the executor of runs that name none; one plugin's can be."""
+    elsewhere: ClassVar[bool] = False
+    """Whether chunks may run on other machines; which accelerator there is, is then found out there."""
     Config: ClassVar[type[StrictConfig]] = StrictConfig
     """Its settings, with a default for each; `[run.executor_config]` in suites."""
 

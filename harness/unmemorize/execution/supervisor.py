@@ -8,12 +8,13 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from unmemorize.errors import CacheWarning, DeadlineExceeded, MemoryExceeded, RecordError
+from unmemorize.execution.environment import chosen_device
 from unmemorize.execution.events import Ended, Listener, Row, Steps
 from unmemorize.execution.failures import Failure
 from unmemorize.execution.plan import Cell
@@ -111,7 +112,9 @@ def supervise(task: ChunkTask, watcher: Watcher, *, environment: Mapping[str, st
 
     Raises:
         StoreError: the results folder cannot be written.
+        ConfigError: there is no such device here.
     """
+    task = replace(task, runtime=replace(task.runtime, device=chosen_device(task.runtime.device)))
     return _Supervision(task, watcher, environment or {}).run()
 
 

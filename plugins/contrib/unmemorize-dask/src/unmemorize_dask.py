@@ -37,6 +37,7 @@ class Dask(ExecutorFactory):
     """Run chunks of cells on the workers of a Dask cluster."""
 
     name = "dask"
+    elsewhere = True
     Config = DaskConfig
 
     @property

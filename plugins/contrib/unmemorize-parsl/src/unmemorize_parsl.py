@@ -48,6 +48,7 @@ class Parsl(ExecutorFactory):
     """Run chunks of cells on the workers of a Parsl config."""
 
     name = "parsl"
+    elsewhere = True
     Config = ParslConfig
 
     @property

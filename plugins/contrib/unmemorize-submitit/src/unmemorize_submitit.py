@@ -51,6 +51,7 @@ class Submitit(ExecutorFactory):
     """Run each chunk of cells as a job of its own."""
 
     name = "submitit"
+    elsewhere = True
     Config = SubmititConfig
 
     @property
