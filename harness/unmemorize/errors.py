@@ -123,6 +123,19 @@ class RecordError(UnmemorizeError):
 class PluginError(UnmemorizeError):
     """A plugin that cannot be loaded or breaks its contract."""
 
+    @classmethod
+    def raised(cls, where: str, error: BaseException) -> PluginError:
+        """Build the error for a plugin's code that raised something of its own, at a place that is given in words."""
+        try:
+            text = str(error)
+        except BaseException as second:  # an error of a plugin may raise anything
+            text = f"(its text raised {type(second).__name__})"
+        return cls(
+            f"{where} raised {type(error).__name__}: {text}",
+            expected="no error, or one of `unmemorize.errors` that says what to do",
+            fix="correct that plugin, or leave it out; `unmemorize plugins` shows where it comes from",
+        )
+
 
 class BrokenPluginError(PluginError):
     """Something was asked of a plugin that failed to load."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,3 +70,14 @@ class Fingerprint:
 def fingerprints(tensors: Iterable[Tensor]) -> list[Fingerprint]:
     """Return the fingerprint of each tensor."""
     return [Fingerprint.of(tensor) for tensor in tensors]
+
+
+def bits_of(value: Any) -> list[Fingerprint]:
+    """Return the fingerprint of every tensor in a named tuple, and in the tables among its fields."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return [Fingerprint.of(value)]
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    return [bits for inner in value for bits in bits_of(inner)] if isinstance(value, (tuple, list)) else []

@@ -262,11 +262,15 @@ def _end_children(before: _Running) -> None:
 ENVIRONMENT = Shared("the environment variable {} was changed", _environment, _set_environment)
 SYS_PATH = Shared("sys.path was changed", lambda: list(sys.path),
                   lambda before: operator.setitem(sys.path, slice(None), before))  # fmt: skip
+THREADS = Shared("a thread was started that still runs", _threads, _wait_for)
+CHILDREN = Shared("a process was started that still ran", _children, _end_children)
+FILES = Shared(f"more than {_Files.few} files were left open", _files, lambda _: gc.collect())
 
 
 def python(_sys: Any) -> tuple[Shared, ...]:
     """Return what belongs to Python and to the process itself."""
     return (
+        Shared("the limit {} was changed", _limits, _set_limits),  # first: the others open files to look
         Shared("Python's global random generator was used", random.getstate, random.setstate, generator=True),
         Shared("the working folder was changed", _folder, os.chdir),
         Shared("sys.{} was replaced", _of_sys(*_STREAMS, *_HOOKS), _set_sys),
@@ -282,12 +286,11 @@ def python(_sys: Any) -> tuple[Shared, ...]:
         Shared("the thresholds of garbage collection were changed", gc.get_threshold,
                lambda before: gc.set_threshold(*before)),
         Shared("the mode of new files (umask) was changed", _umask, os.umask),
-        Shared("the limit {} was changed", _limits, _set_limits),
         SYS_PATH,
         ENVIRONMENT,
-        Shared("a thread was started that still runs", _threads, _wait_for),
-        Shared("a process was started that still ran", _children, _end_children),
-        Shared(f"more than {_Files.few} files were left open", _files, lambda _: gc.collect()),
+        THREADS,
+        CHILDREN,
+        FILES,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from unmemorize.contracts.bits import Fingerprint, bits_of
 from unmemorize.contracts.context import Context
 from unmemorize.contracts.metric import Reading, Statistic
 from unmemorize.contracts.testbed import Sequences, Testbed, Window
@@ -83,6 +84,8 @@ class Evaluation:
         self._passes: dict[str, TeacherForced] = {}
         self._generations: dict[tuple[str, Window, bool], Generated] = {}
         self._expected: set[Reading] = set()
+        self._bits: dict[object, list[Fingerprint]] = {}
+        """Of every pass and continuation, when it was made."""
 
     def sequences(self, name: str) -> Sequences | None:
         """Return the set called `name` (`forget`, `forget_unseen`, `retain`, `holdout:NAME`), if it is there."""
@@ -92,9 +95,10 @@ class Evaluation:
         """Return the names of the hold-out sets, as `sequences` takes them."""
         return [f"holdout:{name}" for name in self.testbed.holdouts]
 
-    def kept(self) -> list[TeacherForced | Generated]:
-        """Return the passes and continuations that are made and kept."""
-        return [*self._passes.values(), *self._generations.values()]
+    def intact(self) -> bool:
+        """Whether everything that is kept for all metrics is bit by bit what it was when it was made."""
+        made: list[tuple[object, Any]] = [*self._passes.items(), *self._generations.items()]
+        return all(bits_of(kept) == self._bits[key] for key, kept in made)
 
     def expect(self, readings: Iterable[Reading]) -> None:
         """Take note of passes that will be asked for, so that one pass can serve several of them."""
@@ -137,6 +141,7 @@ class Evaluation:
         label = _label(name, window)
         if not _serves(self._passes.get(label), wanted) and self._is_cut_out(name, probe):
             self._passes[label] = self.teacher_forced(name, *wanted).part(probe.kept, probe.rows)
+            self._bits[label] = bits_of(self._passes[label])
         return self._pass(label, lambda: probe.rows, wanted)
 
     def generated(self, name: str, window: Window) -> Generated:
@@ -215,6 +220,7 @@ class Evaluation:
             if not everything:
                 known = self._regurgitated(self.teacher_forced_window(name, window), probe.rows)
             self._generations[key] = generate(self.testbed, probe, self.context, _label(name, window), known)
+            self._bits[key] = bits_of(self._generations[key])
         return self._generations[key]
 
     def _announced(self, name: str, window: Window | None, *, windows: bool = False) -> set[Statistic]:
@@ -236,7 +242,7 @@ class Evaluation:
         if made is None or not _serves(made, statistics):
             wanted = statistics if made is None else {*statistics, *made.statistics}
             made = read_teacher_forced(self.testbed, rows(), self.context, f"reading {label}", *wanted)
-            self._passes[label] = made
+            self._passes[label], self._bits[label] = made, bits_of(made)
         return made
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from unmemorize.contracts.bits import Fingerprint
 from unmemorize.errors import PluginError
 from unmemorize.evaluation.declared import called
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from unmemorize.evaluation.metric import Metric
     from unmemorize.evaluation.passes import Evaluation
 
@@ -27,8 +23,6 @@ class SharedPasses:
             name: {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
             for name, thing in self._given.items()
         }
-        self._passes = evaluation.kept()
-        self._bits = [Fingerprint.of(tensor) for tensor in _tensors(self._passes)]
 
     def check(self, metric: Metric) -> None:
         """Restore what metrics are given, and refuse one that wrote into a pass.
@@ -41,22 +35,9 @@ class SharedPasses:
             for field, value in self._fields[name].items():
                 if getattr(thing, field) is not value:
                     setattr(thing, field, value)
-        if [Fingerprint.of(tensor) for tensor in _tensors(self._passes)] != self._bits:
+        if not self._evaluation.intact():
             raise PluginError(
                 f"{called(metric)} wrote into a pass that other metrics read",
                 expected="a pass as it was: all metrics draw on the same",
                 fix="work on `.clone()` of its tensors",
             )
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for inner in value:
-            yield from _tensors(inner)
-    elif hasattr(value, "values"):
-        for inner in value.values():
-            yield from _tensors(inner)

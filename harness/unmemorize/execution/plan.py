@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.contracts.answers import ask
-from unmemorize.errors import ConfigError
+from unmemorize.errors import ConfigError, PluginError, UnmemorizeError
+from unmemorize.registry.isolation import isolated_call
 from unmemorize.registry.manager import Registry
 from unmemorize.results.keys import BASE_TEXT, canonical, cell_key, identity, testbed_text
 from unmemorize.results.record import BASE, PluginOrigin
@@ -156,7 +157,7 @@ def _testbeds(suite: Suite, registry: Registry) -> Iterator[tuple[TestbedEntry, 
     seen: dict[str, str] = {}
     for entry in suite.testbeds:
         config = settings(entry.config)
-        fingerprint = dict(ask(registry.provider(entry.provider)(entry.config), "fingerprint"))
+        fingerprint = _fingerprint(entry, registry)
         origin = registry.origin("provider", entry.provider)
         text = testbed_text(origin, config, fingerprint)
         if text in seen:
@@ -167,6 +168,16 @@ def _testbeds(suite: Suite, registry: Registry) -> Iterator[tuple[TestbedEntry, 
             )
         seen[text] = entry.name
         yield entry, fingerprint, _Hashed(config, text)
+
+
+def _fingerprint(entry: TestbedEntry, registry: Registry) -> dict[str, str]:
+    try:
+        with isolated_call():
+            return dict(ask(registry.provider(entry.provider)(entry.config), "fingerprint"))
+    except (UnmemorizeError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise PluginError.raised(f"`fingerprint` of provider {entry.provider!r}", error) from error
 
 
 def _choices(suite: Suite, registry: Registry) -> Iterator[_Choice]:

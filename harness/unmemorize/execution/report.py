@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from enum import Enum
 from numbers import Number
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unmemorize.contracts.context import PHASES, MethodReport
-from unmemorize.errors import ReportError, listed
+from unmemorize.errors import PluginError, ReportError, listed
+
+if TYPE_CHECKING:
+    from unmemorize.contracts.provider import ModelProvider
 
 MOST_BYTES = 1_000_000
 """Length of the notes as JSON."""
@@ -42,6 +45,22 @@ def settle(method: str, report: MethodReport) -> None:
         raise ReportError(
             method, f"`context.report.decoding` is {report.decoding!r}, and no tuple of logits processors"
         )
+
+
+def recordable_facts(provider: ModelProvider, facts: Any) -> dict[str, Any]:
+    """Return what a provider says about a testbed, as plain values.
+
+    Raises:
+        PluginError: it cannot be recorded.
+    """
+    try:
+        return _table(facts, "facts")
+    except _Unplain as problem:
+        raise PluginError(
+            f"provider {provider.name!r}: {str(problem).replace('context.report', 'testbed')}",
+            expected="numbers, texts, lists and tables of these",
+            fix="convert with float(...), int(...) or .tolist()",
+        ) from problem
 
 
 def charged(method: str, report: MethodReport, spent: float, reused: float) -> float:

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 from unmemorize.contracts.answers import ask
 from unmemorize.contracts.context import Context, Progress, Silent
+from unmemorize.contracts.namespaces import Namespaces
 from unmemorize.contracts.provider import ModelProvider
 from unmemorize.contracts.testbed import Testbed
 from unmemorize.execution.architecture import fill_mlps
 from unmemorize.execution.environment import synchronize
+from unmemorize.execution.isolation import isolated
+from unmemorize.execution.report import recordable_facts
+from unmemorize.execution.sound_data import check_data
 from unmemorize.models.gate import admitted
 
 if TYPE_CHECKING:
@@ -52,10 +56,16 @@ class Runtime:
 
 def load_testbed(provider: ModelProvider, name: str, context: Context, registry: Registry) -> Testbed:
     """Load a testbed and fill in what the core knows about it: its MLPs and whether it can be trained again."""
-    testbed: Testbed = ask(provider, "load", context)
+    with isolated(context.seed, Namespaces()) as guard:
+        testbed: Testbed = ask(provider, "load", context)
+        trainable = provider.trains()
     testbed.name = name
+    testbed.facts = recordable_facts(provider, testbed.facts)
+    if guard.changes:
+        testbed.facts["undone"] = guard.changes
     testbed.model = admitted(testbed.model, f"the model of the testbed {name!r}")
-    testbed.trainable = provider.trains()
+    check_data(provider.name, testbed)
+    testbed.trainable = trainable
     fill_mlps(testbed, registry)
     testbed.model.eval()
     return testbed

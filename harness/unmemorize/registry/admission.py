@@ -81,9 +81,15 @@ def _entries(manager: pluggy.PluginManager, about: PluginInfo) -> Iterator[Entry
 def _returned(manager: pluggy.PluginManager, hook: str, about: PluginInfo) -> list[Any]:
     results: list[Any] = []
     try:
-        for result in getattr(manager.hook, hook)():
+        caller = getattr(manager.hook, hook)
+        answers = caller()
+        if len(answers) < len(caller.get_hookimpls()):
+            raise TypeError("it returned None")
+        for result in answers:
             results.extend(result)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise PluginError(
             f"{about.label}: {hook} failed: {type(error).__name__}: {error}",
             expected="an iterable of " + ("paths" if hook == "register_suites" else "classes"),

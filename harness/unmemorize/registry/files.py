@@ -47,7 +47,10 @@ class FilePlugin(NamedTuple):
         try:
             assert spec.loader is not None
             spec.loader.exec_module(module)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            sys.modules.pop(self.module, None)
+            raise
+        except BaseException as error:
             sys.modules.pop(self.module, None)
             raise _failed(self.path, error) from error
         return module

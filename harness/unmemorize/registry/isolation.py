@@ -12,7 +12,7 @@ from typing import Any
 
 from unmemorize.contracts.namespaces import Namespaces
 from unmemorize.contracts.process_state import LIBRARIES, ProcessState, guarded
-from unmemorize.contracts.shared_state import ENVIRONMENT, SYS_PATH
+from unmemorize.contracts.shared_state import CHILDREN, ENVIRONMENT, FILES, SYS_PATH, THREADS, Shared
 
 
 class _ImportObserver(MetaPathFinder):
@@ -35,15 +35,20 @@ class _ImportObserver(MetaPathFinder):
         return spec
 
 
-@contextmanager
-def isolated_load() -> Iterator[list[str]]:
-    """Undo what code changes in the process while a plugin is loaded; the list says afterwards what that was.
+LOADING = (ENVIRONMENT, SYS_PATH)
+"""What stays as a plugin sets it while it is loaded: how libraries are configured and found."""
+TRACKING = (THREADS, CHILDREN, FILES)
+"""What a tracker may leave: it talks to its server beside the run."""
 
-    What is printed goes to standard error. Environment variables and `sys.path` stay: they are how libraries are
-    configured and found.
+
+@contextmanager
+def isolated_call(ignoring: tuple[Shared, ...] = ()) -> Iterator[list[str]]:
+    """Undo what a plugin's code changes in the process inside; the list says afterwards what that was.
+
+    What is printed goes to standard error.
     """
     changes: list[str] = []
-    with guarded(ignoring=(ENVIRONMENT, SYS_PATH), namespaces=Namespaces(), generators=True) as guard:
+    with guarded(ignoring=ignoring, namespaces=Namespaces(), generators=True) as guard:
         witness = _ImportObserver(guard.state)
         sys.meta_path.insert(0, witness)
         try:

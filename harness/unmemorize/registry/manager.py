@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +21,8 @@ from unmemorize.registry.discovery import RESTRICTION, Source, chosen, installed
 from unmemorize.registry.entries import KINDS, Entry, Kind, PluginInfo
 from unmemorize.registry.files import FilePlugin, read_plugin
 from unmemorize.registry.hookspecs import CellEvent
-from unmemorize.registry.isolation import isolated_load
+from unmemorize.registry.isolation import LOADING, isolated_call
+from unmemorize.registry.trackers import tell, warn
 from unmemorize.results.record import PluginOrigin
 
 if TYPE_CHECKING:
@@ -76,10 +76,12 @@ class Registry:
     def _load_source(self, source: Source) -> None:
         about = PluginInfo(source.name, source.distribution, source.version)
         try:
-            with isolated_load() as changes:
+            with isolated_call(LOADING) as changes:
                 loaded = self._admit(source.load(), about)
             self._join(f"{source.distribution}:{source.name}", _noted(loaded, changes))
-        except (Exception, SystemExit) as error:  # one broken plugin must not stop the others
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # one broken plugin must not stop the others
             self._broken.append(broken_info(about, error))
 
     def add(
@@ -111,15 +113,15 @@ class Registry:
         key, before = str(file.path), self._files.get(file.path)
         if before == file:
             return self._loaded[key].info
-        with isolated_load() as changes:
+        with isolated_call(LOADING) as changes:
             module = file.run()
         earlier = self._loaded.pop(key, None)
         try:
-            with isolated_load() as more:
+            with isolated_call(LOADING) as more:
                 loaded = self._admit(module, PluginInfo(file.path.stem, file.path.name, file.digest))
             loaded = _noted(loaded, [*changes, *more])
             self._refuse_collisions(loaded.entries)
-        except Exception:
+        except BaseException:
             file.forget()
             if earlier is not None:
                 self._join(key, earlier)
@@ -280,21 +282,10 @@ class Registry:
 
     def _notify(self, hook: str, event: CellEvent) -> None:
         for key, loaded in self._loaded.items():
-            try:
-                getattr(loaded.manager.hook, hook)(event=event)
-            except KeyboardInterrupt:  # the user's
-                raise
-            except BaseException as error:  # a tracker must not end hours of work, by `exit()` as little as by errors
-                self._warn(key, loaded.info, hook, error)
-
-    def _warn(self, key: str, info: PluginInfo, hook: str, error: BaseException) -> None:
-        if key in self._warned:
-            return
-        self._warned.add(key)
-        message = f"{info.label}: {hook} raised {type(error).__name__}: {error}; the run goes on"
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", RuntimeWarning)  # where warnings are errors, this one ends nothing either
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
+            problem = tell(loaded, hook, event)
+            if problem and key not in self._warned:
+                self._warned.add(key)
+                warn(f"{loaded.info.label}: {hook} {problem}; the run goes on")
 
     def _all(self, kind: Kind) -> Iterator[Entry]:
         return (entry for loaded in self._loaded.values() for entry in loaded.entries if entry.kind == kind)

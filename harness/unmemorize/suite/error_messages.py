@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 from pydantic import ValidationError
 
 from unmemorize.contracts.config import StrictConfig
-from unmemorize.errors import ConfigError, nearest
+from unmemorize.errors import ConfigError, PluginError, nearest
 from unmemorize.suite.fields import REQUIRED, FieldFacts, describe_field, toml_literal
 from unmemorize.suite.model import CallSettings, RunSettings
 
@@ -57,6 +57,10 @@ def validated(config: type[C], values: Mapping[str, Any], place: Place) -> C:
         return config.model_validate(dict(values))
     except ValidationError as error:
         raise _translated(config, error, place) from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin's own code may run while its settings are read
+        raise PluginError.raised(f"{place.source}: {config.__qualname__}", error) from error
 
 
 def called(call: str, run: RunSettings | None = None, **said: Any) -> CallSettings:

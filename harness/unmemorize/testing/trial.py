@@ -231,7 +231,7 @@ def _observed(method: Method, trial: Trial) -> Method:
     before, data = Reference(testbed.model, values=False), digests(testbed)
 
     def observed(view: Testbed, context: Context) -> None:
-        watched_sets(view, watch)
+        given = watched_sets(view, watch)
         trial.reached, snapshot = True, ProcessState(namespaces=Namespaces())
         try:
             with watched_passes(watch, embedding.num_embeddings):
@@ -244,7 +244,8 @@ def _observed(method: Method, trial: Trial) -> Method:
             trial.context = cast("WatchedContext", context)
             trial.testbed = dataclasses.replace(testbed, model=view.model, decoding=context.report.decoding)
             trial.model = before.differences(watch.retrained or view.model)
-            trial.data = changed_sets(data, testbed)
+            with_others = {name: sequences.digest() for name, sequences in given.items()}
+            trial.data = changed_sets(data | with_others, testbed)
 
     vars(method)["apply"] = observed
     return method

@@ -88,12 +88,15 @@ def watched_passes(watch: Watch, vocabulary: int) -> Iterator[None]:
         handle.remove()
 
 
-def watched_sets(view: Testbed, watch: Watch) -> None:
-    """Let every set that `view` shows tell the watch when its content is read."""
+def watched_sets(view: Testbed, watch: Watch) -> dict[str, Sequences]:
+    """Let every set that `view` shows tell the watch when its content is read, and return these sets by name."""
+    given: dict[str, Sequences] = {}
     for name in SHOWN:
         sequences = getattr(view, name)
         if isinstance(sequences, Sequences):
-            setattr(view, name, _watched(sequences, name, watch))
+            given[name] = _watched(sequences, name, watch)
+            setattr(view, name, given[name])
+    return given
 
 
 def _watched(sequences: Sequences, name: str, watch: Watch) -> Sequences:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
-
-import torch
 
 from unmemorize.contracts.context import Context
-from unmemorize.contracts.testbed import Sequences, Testbed
+from unmemorize.contracts.testbed import Testbed
 from unmemorize.errors import listed
 from unmemorize.evaluation import Evaluation
 from unmemorize.execution.architecture import find_mlps
 from unmemorize.execution.reference import Reference, hooks_on
+from unmemorize.execution.sound_data import foreign_ids, misshapen, overlaps, rows_of, vocabulary_of
 from unmemorize.testing.alone import alone
 from unmemorize.testing.loading import Loading, ProviderCase
 from unmemorize.testing.report import Finding, NotApplicable
@@ -42,7 +40,7 @@ def loads(case: ProviderCase) -> Iterator[Finding]:
 def whole_sets(case: ProviderCase) -> Iterator[Finding]:
     """Every set holds int64 tensors on the CPU whose shapes, lengths and suffix starts fit together."""
     for name, sequences in case.loaded().sets().items():
-        problem = _misshapen(sequences)
+        problem = misshapen(sequences)
         if problem:
             yield Finding(
                 f"in the set {name!r} {problem}",
@@ -51,47 +49,18 @@ def whole_sets(case: ProviderCase) -> Iterator[Finding]:
             )
 
 
-def _misshapen(sequences: Sequences) -> str | None:
-    rows, width = sequences.tokens.shape if sequences.tokens.ndim == 2 else (-1, -1)
-    if rows < 0:
-        return f"tokens have the shape {tuple(sequences.tokens.shape)}"
-    expected: dict[str, tuple[int, ...]] = dict.fromkeys(("lengths", "suffix_starts", "ids", "copies"), (rows,))
-    expected |= {"tokens": (rows, width), "clean_tokens": (rows, width), "clean_lengths": (rows,)}
-    for name, shape in expected.items():
-        value = getattr(sequences, name)
-        if value is not None and (tuple(value.shape), value.dtype, value.device.type) != (shape, torch.int64, "cpu"):
-            return f"{name} is {tuple(value.shape)} {value.dtype} on {value.device.type}"
-    if (sequences.clean_tokens is None) != (sequences.clean_lengths is None):
-        return "clean_tokens and clean_lengths are not both there"
-    lengths = sequences.lengths
-    if rows and (int(lengths.min()) < 1 or int(lengths.max()) > width):
-        return f"lengths go from {int(lengths.min())} to {int(lengths.max())}, with {width} columns"
-    if rows and (int(sequences.suffix_starts.min()) < 0 or bool((sequences.suffix_starts > lengths).any())):
-        return "some suffix starts before the first token or after the last one"
-    return "some copies are negative" if rows and int(sequences.copies.min()) < 0 else None
-
-
 def ids_in_vocabulary(case: ProviderCase) -> Iterator[Finding]:
     """Every token id, padding included, is one of the model's vocabulary."""
     testbed = case.loaded()
-    vocabulary = _vocabulary(testbed)
+    vocabulary = vocabulary_of(testbed)
     for name, sequences in testbed.sets().items():
-        for tokens in (sequences.tokens, sequences.clean_tokens):
-            if tokens is None or not tokens.numel():
-                continue
-            low, high = int(tokens.min()), int(tokens.max())
-            if low < 0 or high >= vocabulary:
-                yield Finding(
-                    f"the set {name!r} holds ids from {low} to {high}, and the model's vocabulary has {vocabulary}",
-                    f"ids from 0 to {vocabulary - 1}",
-                    "tokenize with the model's own tokenizer, and pad with an id that it has",
-                )
-                break
-
-
-def _vocabulary(testbed: Testbed) -> int:
-    embedding: Any = testbed.model.get_input_embeddings()
-    return int(embedding.weight.shape[0])
+        foreign = foreign_ids(sequences, vocabulary)
+        if foreign:
+            yield Finding(
+                f"in the set {name!r} {foreign}",
+                f"ids from 0 to {vocabulary - 1}",
+                "tokenize with the model's own tokenizer, and pad with an id that it has",
+            )
 
 
 def padding(case: ProviderCase) -> Iterator[Finding]:
@@ -110,7 +79,7 @@ def padding(case: ProviderCase) -> Iterator[Finding]:
 
 def own_ids(case: ProviderCase) -> Iterator[Finding]:
     """No id stands twice in a set, and one id means one row in all sets."""
-    meant: dict[int, tuple[str, tuple[int, ...]]] = {}
+    meant: dict[int, tuple[str, bytes]] = {}
     for name, sequences in case.loaded().sets().items():
         ids = sequences.ids.tolist()
         if len(set(ids)) < len(ids):
@@ -122,7 +91,7 @@ def own_ids(case: ProviderCase) -> Iterator[Finding]:
             return
         if name == "clean":  # the counterparts of the forget set, under the same ids
             continue
-        for number, row in zip(ids, _rows(sequences), strict=True):
+        for number, row in zip(ids, rows_of(sequences), strict=True):
             other = meant.setdefault(number, (name, row))
             if other[1] != row:
                 yield Finding(
@@ -133,26 +102,14 @@ def own_ids(case: ProviderCase) -> Iterator[Finding]:
                 return
 
 
-def _rows(sequences: Sequences) -> list[tuple[int, ...]]:
-    lengths = sequences.lengths.tolist()
-    return [tuple(row[:length]) for row, length in zip(sequences.tokens.tolist(), lengths, strict=True)]
-
-
 def disjoint_sets(case: ProviderCase) -> Iterator[Finding]:
     """No memorized row stands in a set that methods may keep, and no hold-out stands in a set that methods see."""
-    sets = {name: set(_rows(sequences)) for name, sequences in case.loaded().sets().items()}
-    holdouts = [name for name in sets if name.startswith("holdout:")]
-    pairs = [(secret, other) for secret in ("forget", "forget_unseen") for other in ("retain", "extra", *holdouts)]
-    pairs += [("forget", "forget_unseen")]
-    pairs += [(holdout, seen) for holdout in holdouts for seen in ("retain", "extra", "clean")]
-    for left, right in pairs:
-        shared = sets.get(left, set()) & sets.get(right, set())
-        if shared:
-            yield Finding(
-                f"{len(shared)} rows of {left!r} stand in {right!r}, too",
-                "sets that share no row: otherwise a method sees what it is measured on, or keeps what it must forget",
-                "take duplicates out before the rows are split",
-            )
+    for overlap in overlaps(case.loaded()):
+        yield Finding(
+            str(overlap),
+            "sets that share no row: otherwise a method sees what it is measured on, or keeps what it must forget",
+            "take duplicates out before the rows are split",
+        )
 
 
 def fitting_window(case: ProviderCase) -> Iterator[Finding]:
