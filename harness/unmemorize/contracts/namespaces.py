@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import operator
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -49,9 +50,10 @@ class Namespaces:
     def _replaced(self) -> Iterator[tuple[Any, str, Any]]:
         for space, before, names in self._before:
             now = vars(space)
-            for name, value in before.items():
-                if now.get(name) is not value and not _own_wrapper(space, name):
-                    yield space, name, value
+            if not all(map(operator.is_, map(now.get, before), before.values())):
+                for name, value in before.items():
+                    if now.get(name) is not value and not _own_wrapper(space, name):
+                        yield space, name, value
             if len(now) != len(names):
                 yield from ((space, name, _INHERITED) for name in now.keys() - names if _shadows(space, name))
 

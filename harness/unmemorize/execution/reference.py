@@ -329,8 +329,8 @@ class _Content(NamedTuple):
     def is_same(self) -> bool:
         """Whether it holds the same objects, in the same order."""
         now, held = self.container, self.held
-        if len(now) != len(held):
-            return False
+        if not now or len(now) != len(held):
+            return len(now) == len(held)
         if isinstance(now, set):
             return bool(now == held)
         keys = not isinstance(now, dict) or list(now) == list(held)

@@ -163,13 +163,14 @@ class LoadedTestbed:
         """Restore data and model, whatever was done to them, and prove it; return in words what still differs."""
         left = [*self._left, *self.reference.restore()]
         self._left, self.undone = [], []
-        self._namespaces.restore()
         self.data.restore()
         if self.testbed.model is not self._model:
             self.testbed.model = self._model
         other = self.reference.other_shape(self._model)
         left += [*([other] if other else []), *self.reference.differences(self._model).all()]
-        left += self._namespaces.changes() + self._canary.differences()
+        if self._namespaces.restore():
+            left += self._namespaces.changes()
+        left += self._canary.differences()
         return list(dict.fromkeys(left))
 
     def check_fits(self, method: Method, view: Testbed, context: Context) -> None:

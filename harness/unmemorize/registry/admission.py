@@ -83,7 +83,7 @@ def _returned(manager: pluggy.PluginManager, hook: str, about: PluginInfo) -> li
     try:
         caller = getattr(manager.hook, hook)
         answers = caller()
-        if len(answers) < len(caller.get_hookimpls()):
+        if len(answers) < len(caller.get_hookimpls()):  # pluggy drops None, which stands where `return` was forgotten
             raise TypeError("it returned None")
         for result in answers:
             results.extend(result)
