@@ -59,7 +59,7 @@ NAMED = {
     "training.losses": ("Tokens",),
     "unlearning.per_sequence": ("Visit",),
 }
-"""What the signatures of public names speak of and nobody has to import, by the module that defines it."""
+"""What the signatures of public names mention and nobody has to import, by the module that defines it."""
 
 
 def api_page() -> str:

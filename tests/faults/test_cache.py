@@ -247,19 +247,19 @@ def test_nothing_that_was_made_is_lost_to_a_full_disk(tmp_path: Path) -> None:
 
 def test_a_folder_that_the_cache_has_no_room_for_is_a_temporary_one(tmp_path: Path) -> None:
     entry = Maker(tmp_path).entry
-    rooms: list[Path] = []
+    folders: list[Path] = []
 
     def fill(folder: Path, unfinished: Path | None) -> None:
-        rooms.append(folder)
-        if len(rooms) == 1:
+        folders.append(folder)
+        if len(folders) == 1:
             raise ValueError("Error while serializing: No space left on device (os error 28)")
         (folder / "content").write_bytes(CONTENT)
 
     with pytest.warns(CacheWarning, match="a temporary folder is used"), entry.folder(fill) as folder:
         assert (folder / "content").read_bytes() == CONTENT
-    assert rooms[0].is_relative_to(tmp_path)
-    assert not rooms[1].is_relative_to(tmp_path)
-    assert not rooms[1].exists()
+    assert folders[0].is_relative_to(tmp_path)
+    assert not folders[1].is_relative_to(tmp_path)
+    assert not folders[1].exists()
     with pytest.raises(ZeroDivisionError), Maker(tmp_path, {"of": "errors"}).entry.folder(lambda *_: 1 / 0):
         pass
 

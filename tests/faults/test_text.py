@@ -301,7 +301,7 @@ def test_errors_are_text_and_not_endless() -> None:
     assert isinstance(error.__reduce__(), tuple)
 
 
-# What models say, and what is saved.
+# What models write, and what is saved.
 
 
 def window(text: str, source: str) -> FoundWindow:

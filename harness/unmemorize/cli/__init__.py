@@ -68,7 +68,7 @@ class _Lazy(click.Group):
         except click.ClickException as error:  # names files, as the shell found them
             vars(error)["message"] = plain(error.message)
             raise
-        except BrokenPipeError:  # whoever read the output has enough
+        except BrokenPipeError:  # the reader of the output has enough
             silence()
             ctx.exit(UNREAD)
 

@@ -152,7 +152,7 @@ def _set_limits(before: Mapping[str, tuple[int, int]]) -> None:
             resource.setrlimit(getattr(resource, name), limits)
 
 
-class _Files(frozenset[int]):
+class _OpenFiles(frozenset[int]):
     """Open files by their numbers; a few more are the business of libraries, many are a leak."""
 
     __slots__ = ()
@@ -160,17 +160,17 @@ class _Files(frozenset[int]):
     few = 64
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Files) and max(len(self - other), len(other - self)) <= self.few
+        return isinstance(other, _OpenFiles) and max(len(self - other), len(other - self)) <= self.few
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
 
-def _files() -> _Files:
+def _files() -> _OpenFiles:
     for folder in ("/proc/self/fd", "/dev/fd"):
         with contextlib.suppress(OSError):
-            return _Files(map(int, os.listdir(folder)))
-    return _Files()
+            return _OpenFiles(map(int, os.listdir(folder)))
+    return _OpenFiles()
 
 
 class StandardFiles:
@@ -264,7 +264,7 @@ SYS_PATH = Shared("sys.path was changed", lambda: list(sys.path),
                   lambda before: operator.setitem(sys.path, slice(None), before))  # fmt: skip
 THREADS = Shared("a thread was started that still runs", _threads, _wait_for)
 CHILDREN = Shared("a process was started that still ran", _children, _end_children)
-FILES = Shared(f"more than {_Files.few} files were left open", _files, lambda _: gc.collect())
+FILES = Shared(f"more than {_OpenFiles.few} files were left open", _files, lambda _: gc.collect())
 
 
 def python(_sys: Any) -> tuple[Shared, ...]:

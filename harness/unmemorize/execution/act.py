@@ -71,7 +71,7 @@ def act(session: LoadedTestbed, method: Method, context: Context, provider: Mode
     """
     testbed = session.testbed
     try:
-        clock, report = _Clock(lambda: synchronize(context.device)), MethodReport()
+        clock, report = _ActSeconds(lambda: synchronize(context.device)), MethodReport()
         given, view = _prepared(session, method, dataclasses.replace(context, report=report), provider, clock)
         with (
             memory_peak(given.device) as memory,
@@ -98,7 +98,7 @@ def act(session: LoadedTestbed, method: Method, context: Context, provider: Mode
 
 
 def _prepared(
-    session: LoadedTestbed, method: Method, context: Context, provider: ModelProvider | None, clock: _Clock
+    session: LoadedTestbed, method: Method, context: Context, provider: ModelProvider | None, clock: _ActSeconds
 ) -> tuple[Context, Testbed]:
     """Return what the method is given, and the view of the testbed that it acts on, if it applies and fits."""
     testbed = session.testbed
@@ -120,7 +120,7 @@ def _given(
     method: Method,
     context: Context,
     provider: ModelProvider | None,
-    clock: _Clock,
+    clock: _ActSeconds,
 ) -> Context:
     """Return the context of this act: a seed of the method's own, and what measures and trains again."""
     given = dataclasses.replace(
@@ -158,7 +158,7 @@ def _checkpointed(testbed: Testbed, method: Method, context: Context) -> Abstrac
     return checkpointed_blocks(testbed.mlps if wanted else ())
 
 
-def _timed_apply(method: Method, view: Testbed, context: Context, clock: _Clock) -> None:
+def _timed_apply(method: Method, view: Testbed, context: Context, clock: _ActSeconds) -> None:
     """Run the method on our own clock, which it does not know."""
     begin = perf_counter()
     context.synchronize()
@@ -170,7 +170,7 @@ def _timed_apply(method: Method, view: Testbed, context: Context, clock: _Clock)
 
 
 @dataclasses.dataclass(slots=True)
-class _Clock:
+class _ActSeconds:
     """The seconds of an act, as they have passed."""
 
     synchronize: Callable[[], None]

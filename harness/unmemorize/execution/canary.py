@@ -1,4 +1,4 @@
-"""What a model says about a few sequences, which tells a changed testbed where no list of its parts does."""
+"""The logits of a few sequences, which show a changed testbed where no list of its parts does."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Canary:
             return said.detach().cpu()
 
     def differences(self) -> list[str]:
-        """Return in words whether the model says something else now."""
+        """Return in words whether the logits are others now."""
         try:
             # A library may choose another order of summation once: what has changed says it again.
             said = next((now for _ in range(2) if self.same(now := self.logits(self._model), self._expected)), False)
         except Exception as error:  # whatever was done to it
             return [f"the model does not run any more: {type(error).__name__}: {error}"]
-        return [] if said is not False else ["what the model says about its own sequences"]
+        return [] if said is not False else ["the logits of its own sequences"]
 
     def same(self, now: Tensor | None, before: Tensor | None) -> bool:
         """Return whether two answers are the same."""

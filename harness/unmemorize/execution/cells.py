@@ -216,7 +216,7 @@ def _check_counts(slot: ValueKey, before: Value | Measured | None, after: Measur
         raise PluginError(
             f"metric {slot.metric!r} counted {counts[0]} on {slot.set} ({slot.part}) before, and {counts[1]} after",
             expected="one number of sequences or tokens: the sets are the same",
-            fix="count what is in the set, and not what the model says about it",
+            fix="count what is in the set, whatever the model does with it",
         )
 
 
