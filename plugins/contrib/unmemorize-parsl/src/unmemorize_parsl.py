@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import runpy
 import signal
+import sys
 import sysconfig
 import tempfile
 import time
@@ -33,6 +34,19 @@ MOST = 1000
 
 LAUNCHING_SECONDS = 10.0
 """How long the launching of tasks is awaited at the end; it takes milliseconds."""
+
+INTERCHANGE = """
+import os, runpy, shutil, threading, time
+
+def end_with(parent):
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+threading.Thread(target=end_with, args=[os.getppid()], daemon=True).start()
+runpy.run_path(shutil.which("interchange.py"), run_name="__main__")
+"""
+"""Parsl's own program between a run and its nodes; left alone, it outlives a run that is killed, and keeps the nodes."""
 
 
 class ParslConfig(StrictConfig):
@@ -128,6 +142,9 @@ class Pool(Executor):
         from parsl.concurrent import ParslPoolExecutor
         from parsl.dataflow.dflow import DataFlowKernel
 
+        for executor in config.executors:
+            if getattr(executor, "interchange_launch_cmd", None) == ["interchange.py"]:  # Parsl's default
+                executor.interchange_launch_cmd = [sys.executable, "-c", INTERCHANGE]
         with _interrupts_blocked():
             self._kernel = DataFlowKernel(config)
         self._pool, self._stack = ParslPoolExecutor(dfk=self._kernel), stack.pop_all()
