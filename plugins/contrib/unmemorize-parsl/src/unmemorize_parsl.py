@@ -46,7 +46,7 @@ def end_with(parent):
 threading.Thread(target=end_with, args=[os.getppid()], daemon=True).start()
 runpy.run_path(shutil.which("interchange.py"), run_name="__main__")
 """
-"""Parsl's own program between a run and its nodes; left alone, it outlives a run that is killed, and keeps the nodes."""
+"""Parsl's own program between a run and its nodes; left alone, it outlives a killed run and keeps the nodes."""
 
 
 class ParslConfig(StrictConfig):
