@@ -21,6 +21,8 @@ WORKING = ("run", "export", "find", "mitigate")
 SAID_BY: dict[str, tuple[str, ...]] = {
     "errors.py NoOpError": ("run", "mitigate", "check"),
     "errors.py DeadlineExceeded": ("run", "mitigate"),
+    "errors.py MemoryExceeded": ("run",),
+    "contrib/unmemorize-submitit/": ("run", "plan"),
     "api/inapplicable.py": ("mitigate",),
     "execution/export.py": ("export",),
     "leaderboard/": ("board",),

@@ -15,10 +15,12 @@ from unmemorize.errors import (
     KeptError,
     LayoutError,
     LeftBehindError,
+    MemoryExceeded,
     NameCollisionError,
     NoOpError,
     NotFiniteError,
     PluginError,
+    ProvenanceError,
     RecordError,
     ReportError,
     SelectionError,
@@ -173,6 +175,18 @@ TEXTS: list[tuple[UnmemorizeError, str]] = [
         "  fix: give it more time with --deadline SECONDS, or choose a cheaper configuration",
     ),
     (
+        MemoryExceeded(2**32, 5 * 2**30, "method 'mine'"),
+        "method 'mine' took 5 GiB of memory, more than its limit of 4 GiB\n"
+        "  expected: a worker process that stays below the limit, libraries and testbed included\n"
+        "  fix: give it more with --memory BYTES (4GiB, 500MB), or choose a cheaper configuration",
+    ),
+    (
+        ProvenanceError.of_plugin("method", "mine", "mine 1.0", "mine 1.1"),
+        "the method 'mine' is (mine 1.1) where it runs, and was (mine 1.0) when the run was planned\n"
+        "  expected: the same code of every plugin from the plan to the last cell, in every process\n"
+        "  fix: leave plugin files alone while they run, install one version everywhere; then run it again",
+    ),
+    (
         UndeclaredNeedError("extra", "holdouts", {"extra"}),
         "method 'extra' used 'holdouts', which it does not declare; it declares extra\n"
         "  expected: no use of it: boards compare methods by what they were shown\n"
@@ -208,9 +222,12 @@ def test_three_parts_survive_a_process_border(error: UnmemorizeError, text: str)
 
 
 def test_every_error_class_has_its_text_tested() -> None:
-    classes = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)}
+    values = vars(errors).values()
+    classes = {value for value in values if isinstance(value, type) and issubclass(value, UnmemorizeError)}
+        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, UnmemorizeError)
+    }
     assert classes == {type(error) for error, _ in TEXTS}
-    assert {kind.__name__ for kind in classes} | {"listed", "nearest"} == set(errors.__all__)
+    assert {kind.__name__ for kind in classes} | {"CacheWarning", "listed", "nearest"} == set(errors.__all__)
 
 
 def test_every_error_is_one_that_users_can_correct() -> None:

@@ -203,7 +203,7 @@ def _default_executor(registry: Registry) -> str:
         raise ConfigError(
             f"two plugins make their executor the default: {', '.join(names)}",
             expected="one default, or a run that names its executor",
-            fix=f"name it: --executor {names[0]}, or set {EXECUTOR}",
+            fix=f"set {EXECUTOR}={names[0]}, or uninstall one of the plugins",
         )
     return names[0] if names else INLINE
 

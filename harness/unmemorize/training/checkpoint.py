@@ -150,4 +150,4 @@ def _blake2b() -> hashlib.blake2b:
 
 
 def _header(digest: str) -> bytes:
-    return f"unmemorize checkpoint {_FORMAT} {digest}\n".encode()
+    return f"unmemorize-checkpoint {_FORMAT} {digest}\n".encode()
