@@ -224,8 +224,6 @@ def test_three_parts_survive_a_process_border(error: UnmemorizeError, text: str)
 def test_every_error_class_has_its_text_tested() -> None:
     values = vars(errors).values()
     classes = {value for value in values if isinstance(value, type) and issubclass(value, UnmemorizeError)}
-        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, UnmemorizeError)
-    }
     assert classes == {type(error) for error, _ in TEXTS}
     assert {kind.__name__ for kind in classes} | {"CacheWarning", "listed", "nearest"} == set(errors.__all__)
 
