@@ -148,8 +148,12 @@ def _set_limits(before: Mapping[str, tuple[int, int]]) -> None:
     import resource
 
     for name, limits in before.items():
-        with contextlib.suppress(OSError, ValueError):  # a hard limit that was lowered stays
-            resource.setrlimit(getattr(resource, name), limits)
+        which = getattr(resource, name)
+        hard = resource.getrlimit(which)[1]
+        for wanted in (limits, (hard, hard)):  # a hard limit that was lowered may have to stay
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(which, wanted)
+                break
 
 
 class _OpenFiles(frozenset[int]):
