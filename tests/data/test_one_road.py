@@ -209,7 +209,7 @@ def test_suites_and_the_command_read_files_alike(
     assert told.status == 0, told.stderr
     report = json.loads((tmp_path / "out" / "mitigation.json").read_text())
     assert report["values"] == [value.model_dump() for value in wanted.values]
-    assert report["source"]["forget set"] == f"{forget}, 5 sequences"
+    assert report["source"]["forget set"] == f"…/{Path(forget).name}, 5 sequences"
 
 
 def test_the_setting_takes_special_tokens_away_everywhere(registry: Registry, tmp_path: Path) -> None:

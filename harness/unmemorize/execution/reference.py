@@ -278,7 +278,8 @@ class _Holder(NamedTuple):
         ):
             found.hooks.append(f"a replaced `forward` on {place}")
         for each in self.contents:
-            if each.name.endswith("_hooks") and not _same_hooks(each.held, vars(now).get(each.name)):
+            hooks = each.name.endswith("_hooks") and each.container is self.attributes[each.name]
+            if hooks and not _same_hooks(each.held, vars(now).get(each.name)):
                 found.hooks.append(f"{_hook_word(each.name)} on {place}")
         if now.training != self.attributes["training"]:
             found.modes.append(f"training mode of {place}")
@@ -352,7 +353,8 @@ def _containers(name: str, value: Any, depth: int = 4) -> Iterator[_Content]:
 
 
 def _same_hooks(before: Any, now: Any) -> bool:
-    return list((before or {}).values()) == list((now or {}).values())
+    left, right = (list(hooks.values() if isinstance(hooks, dict) else hooks or ()) for hooks in (before, now))
+    return left == right
 
 
 def _equal(before: Any, now: Any, *, same: bool) -> bool:

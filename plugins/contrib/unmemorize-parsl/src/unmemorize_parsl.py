@@ -144,7 +144,7 @@ class Pool(Executor):
 
         for executor in config.executors:
             if getattr(executor, "interchange_launch_cmd", None) == ["interchange.py"]:  # Parsl's default
-                executor.interchange_launch_cmd = [sys.executable, "-c", INTERCHANGE]
+                vars(executor)["interchange_launch_cmd"] = [sys.executable, "-c", INTERCHANGE]
         with _interrupts_blocked():
             self._kernel = DataFlowKernel(config)
         self._pool, self._stack = ParslPoolExecutor(dfk=self._kernel), stack.pop_all()
