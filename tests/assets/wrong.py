@@ -297,6 +297,15 @@ class ChangesAttribute(Nudge):
                 module.eps = 0.3
 
 
+class BreaksTie(Nudge):
+    """Gives the output embedding a matrix of its own."""
+
+    def apply(self, testbed, context):
+        """Untie, and change one of the two."""
+        super().apply(testbed, context)
+        testbed.model.lm_head.weight = torch.nn.Parameter(1.5 * testbed.model.lm_head.weight.detach())
+
+
 class LeavesTraining(Nudge):
     """Leaves the model in training mode."""
 

@@ -341,7 +341,7 @@ from unmemorize.registry.hookspecs import hookimpl
 class Tell:
     @hookimpl
     def cell_finished(self, event):
-        print(event.method, flush=True)
+        print(event.method, flush=True)   # plugins print to standard error
         if event.method == "durable":
             sys.stdin.readline()   # wait here until the parent has killed this process
 unmemorize.run(sys.argv[1], plugins=[Tell()], results=sys.argv[2], device="cpu")
@@ -360,15 +360,15 @@ def test_a_killed_run_loses_only_the_cell_in_progress(tmp_path: Path, toys: Regi
     environment = os.environ | {"UNMEMORIZE_PLUGINS": "none"}
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(suite), str(tmp_path / "killed")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
-    assert process.stdout is not None
-    for line in process.stdout:
+    assert process.stderr is not None
+    for line in process.stderr:
         if line.strip() == "durable":
             process.send_signal(signal.SIGKILL)
             break
     process.wait()
-    process.stdout.close()
+    process.stderr.close()
     assert process.stdin is not None
     process.stdin.close()
     (shard,) = (tmp_path / "killed" / "records").iterdir()

@@ -244,8 +244,10 @@ def _observed(method: Method, trial: Trial) -> Method:
             trial.context = cast("WatchedContext", context)
             trial.testbed = dataclasses.replace(testbed, model=view.model, decoding=context.report.decoding)
             trial.model = before.differences(watch.retrained or view.model)
-            with_others = {name: sequences.digest() for name, sequences in given.items()}
-            trial.data = changed_sets(data | with_others, testbed)
+            touched = set(watch.touched)  # to look at what it was shown is no look of its own
+            shown = [name for name, sequences in given.items() if sequences.digest() != data[name]]
+            watch.touched = touched
+            trial.data = list(dict.fromkeys([*changed_sets(data, testbed), *shown]))
 
     vars(method)["apply"] = observed
     return method

@@ -59,6 +59,8 @@ def declared(case: Declared) -> Iterator[Finding]:
 
 
 def _internal_imports(plugin: type[Any]) -> Iterator[Finding]:
+    if plugin.__module__.startswith("unmemorize."):  # of the core itself
+        return
     try:
         source = inspect.getsource(sys.modules[plugin.__module__])
     except (KeyError, OSError, TypeError):  # made in an interactive session
