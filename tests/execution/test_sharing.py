@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,14 @@ import polars as pl
 import pytest
 
 import unmemorize
+from unmemorize.errors import ProvenanceError
+from unmemorize.execution.plan import plan
+from unmemorize.execution.provenance import check_origins
 from unmemorize.execution.supervisor import CLAIMS
 from unmemorize.files.claims import Claim
+from unmemorize.files.digests import source_digest
 from unmemorize.registry.manager import Registry
+from unmemorize.suite.load import load_suite
 
 TOY = (Path(__file__).parents[1] / "assets" / "toy.py").read_text()
 UNSTEADY = (
@@ -88,3 +94,25 @@ def test_a_plugin_that_changes_under_a_run_is_refused(tmp_path: Path) -> None:
     reason = results.frame.filter(pl.col("method") == "base")["reason"].item()
     assert "the provider 'toy' is (toy, toy.py" in reason
     assert "when the run was planned" in reason
+
+
+def test_code_of_a_package_that_changes_under_a_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "toys_of_others"
+    package.mkdir()
+    (package / "__init__.py").write_text(TOY)
+    module = importlib.import_module("toys_of_others")
+    registries = []
+    for more in ("", "VALUE = 1\n"):
+        (package / "more.py").write_text(more)
+        source_digest.cache_clear()  # as in another process
+        registries.append(Registry.load("none"))
+        registries[-1].add(module, name="toys", distribution="toys-of-others", version="1")
+    suite = {"name": "s", "description": "d", "testbed": {"toy": {"provider": "toy"}},
+             "metric": {"extraction": {}, "accuracy": {}}}  # fmt: skip
+    (cell,) = plan(load_suite(suite, registries[0]), registries[0])
+    check_origins(cell, registries[0])
+    with pytest.raises(
+        ProvenanceError, match=r"the provider 'toy' is .* where it runs, and was .* when the run was pla"
+    ):
+        check_origins(cell, registries[1])

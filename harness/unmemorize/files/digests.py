@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from unmemorize.files.atomic import write_file
@@ -42,6 +44,21 @@ def content_digest(file: Path) -> str:
     with suppress(OSError):  # a cache that cannot be written costs time, not the run
         write_file(memory, f"{made} {_hash(*identity, made)}".encode())
     return made
+
+
+@cache
+def source_digest(module: str) -> str | None:
+    """Return the hash of the Python files of the package or file that holds an imported module, as they are now.
+
+    A second call in the same process says what the first one did: the code that is loaded. What has no file, a
+    notebook say, has no hash.
+    """
+    top = sys.modules.get(module.partition(".")[0])
+    file = getattr(top, "__file__", None)
+    places = [Path(place) for place in getattr(top, "__path__", None) or ([file] if file else [])]
+    found = [(place, path) for place in places for path in ([place] if place.is_file() else place.rglob("*.py"))]
+    sources = sorted((path.relative_to(place.parent).as_posix(), _read(path)) for place, path in found)
+    return bytes_digest(repr(sources).encode()) if sources else None
 
 
 def bytes_digest(content: bytes) -> str:

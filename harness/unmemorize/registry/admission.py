@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import suppress
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pluggy
 
 from unmemorize.errors import NameCollisionError, PluginError
-from unmemorize.registry.entries import HOOK_KINDS, KINDS, Entry, PluginInfo
+from unmemorize.files.digests import source_digest
+from unmemorize.registry.entries import HOOK_KINDS, KINDS, RUNTIME, Entry, PluginInfo
 from unmemorize.registry.files import import_fix
 from unmemorize.registry.hooks import check_hooks, new_manager
 from unmemorize.registry.validation import checked_names
@@ -47,7 +50,7 @@ def admit(plugin: object, about: PluginInfo) -> Admitted:
             expected="functions that pluggy accepts as hooks",
             fix="compare them with the hooks in CONTRIBUTING",
         ) from error
-    entries = tuple(_entries(manager, about))
+    entries = tuple(_entries(manager, about, _code(plugin, about)))
     provides = {kind: tuple(entry.name for entry in entries if entry.kind == kind) for kind in KINDS}
     present: dict[str, tuple[str, ...]] = {kind: names for kind, names in provides.items() if names}
     return Admitted(dataclasses.replace(about, provides=present), plugin, entries, manager)
@@ -64,7 +67,16 @@ def broken_info(about: PluginInfo, error: BaseException) -> PluginInfo:
     return PluginInfo(about.name, about.distribution, about.version, status="broken", error=text, fix=fix)
 
 
-def _entries(manager: pluggy.PluginManager, about: PluginInfo) -> Iterator[Entry]:
+def _code(plugin: object, about: PluginInfo) -> str | None:
+    """Return the hash of a plugin's source files, where it has any that other processes have, too."""
+    if about.distribution == RUNTIME:
+        return None
+    with suppress(OSError):
+        return source_digest(plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__)
+    return None
+
+
+def _entries(manager: pluggy.PluginManager, about: PluginInfo, code: str | None) -> Iterator[Entry]:
     seen: set[tuple[str, str]] = set()
     for hook, kind in HOOK_KINDS.items():
         for value in _returned(manager, hook, about):
@@ -73,7 +85,7 @@ def _entries(manager: pluggy.PluginManager, about: PluginInfo) -> Iterator[Entry
                     raise NameCollisionError(kind, name, [f"{about.label} twice"])
                 seen.add((kind, name))
                 origin = PluginOrigin(
-                    name=name, plugin=about.name, distribution=about.distribution, version=about.version
+                    name=name, plugin=about.name, distribution=about.distribution, version=about.version, code=code
                 )
                 yield Entry(kind, name, value, origin)
 

@@ -10,6 +10,9 @@ from unmemorize.results.record import PluginOrigin
 Kind = Literal["method", "metric", "provider", "layout", "executor", "suite"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+RUNTIME = "runtime"
+"""What stands where a plugin that a program registered itself has no distribution."""
+
 HOOK_KINDS: dict[str, Kind] = {f"register_{kind}s": kind for kind in KINDS}
 """Which hook registers which kind."""
 

@@ -18,7 +18,7 @@ from unmemorize.errors import (
 )
 from unmemorize.registry.admission import Admitted, admit, broken_info
 from unmemorize.registry.discovery import RESTRICTION, Source, chosen, installed, is_own
-from unmemorize.registry.entries import KINDS, Entry, Kind, PluginInfo
+from unmemorize.registry.entries import KINDS, RUNTIME, Entry, Kind, PluginInfo
 from unmemorize.registry.files import FilePlugin, read_plugin
 from unmemorize.registry.hookspecs import CellEvent
 from unmemorize.registry.isolation import LOADING, isolated_call
@@ -85,7 +85,7 @@ class Registry:
             self._broken.append(broken_info(about, error))
 
     def add(
-        self, plugin: object, *, name: str | None = None, distribution: str = "runtime", version: str = "0"
+        self, plugin: object, *, name: str | None = None, distribution: str = RUNTIME, version: str = "0"
     ) -> PluginInfo:
         """Add a plugin (a module, or any object with marked hooks) that Python already holds.
 
