@@ -37,6 +37,7 @@ __all__ = [
     "UnwritableError",
     "listed",
     "nearest",
+    "said_by",
 ]
 
 
@@ -55,6 +56,14 @@ def listed(items: Sequence[str], most: int = 3) -> str:
     """Return items in words, the first few of them by name."""
     shown = ", ".join(items[:most])
     return shown if len(items) <= most else f"{shown} and {len(items) - most} more"
+
+
+def said_by(error: BaseException) -> str:
+    """Return the text of an error; what it raises instead is told."""
+    try:
+        return str(error)
+    except BaseException as second:  # an error of a plugin may raise anything
+        return f"(its text raised {type(second).__name__})"
 
 
 class UnmemorizeError(Exception):
@@ -126,12 +135,8 @@ class PluginError(UnmemorizeError):
     @classmethod
     def raised(cls, where: str, error: BaseException) -> PluginError:
         """Build the error for a plugin's code that raised something of its own, at a place that is given in words."""
-        try:
-            text = str(error)
-        except BaseException as second:  # an error of a plugin may raise anything
-            text = f"(its text raised {type(second).__name__})"
         return cls(
-            f"{where} raised {type(error).__name__}: {text}",
+            f"{where} raised {type(error).__name__}: {said_by(error)}",
             expected="no error, or one of `unmemorize.errors` that says what to do",
             fix="correct that plugin, or leave it out; `unmemorize plugins` shows where it comes from",
         )

@@ -225,7 +225,7 @@ def test_every_error_class_has_its_text_tested() -> None:
     values = vars(errors).values()
     classes = {value for value in values if isinstance(value, type) and issubclass(value, UnmemorizeError)}
     assert classes == {type(error) for error, _ in TEXTS}
-    assert {kind.__name__ for kind in classes} | {"CacheWarning", "listed", "nearest"} == set(errors.__all__)
+    assert {kind.__name__ for kind in classes} | {"CacheWarning", "listed", "nearest", "said_by"} == set(errors.__all__)
 
 
 def test_every_error_is_one_that_users_can_correct() -> None:

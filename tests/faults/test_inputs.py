@@ -381,7 +381,7 @@ class OwnError(BaseException):
     ("error", "status", "said"),
     [
         (ValueError("x \x1b[31m y"), 70, "a bug in unmemorize, not in what you typed: ValueError: x"),
-        (SilentError(), 70, "SilentError: (it cannot say what)"),
+        (SilentError(), 70, "SilentError: (its text raised"),
         (OwnError("z"), 70, "OwnError: z"),
         (GeneratorExit(), 70, "GeneratorExit"),
         (RecursionError(), 70, "nested too deeply, or calls itself without end"),

@@ -171,6 +171,30 @@ def test_a_hook_must_return_an_iterable(returned: object) -> None:
     assert "return [MyClass]" in caught.value.fix
 
 
+class Untold(BaseException):
+    """One whose text raises."""
+
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(RuntimeError("r"), "RuntimeError: r"), (SystemExit(0), "SystemExit: 0"), (Untold(), "Untold: (its text raised")],
+)
+def test_settings_and_hooks_that_raise_or_exit_are_a_plugins_error(error: BaseException, said: str) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    class Config(StrictConfig):
+        __init__ = fail
+
+    assert f"Variant raised {said}" in error_of("method", variant(GoodMethod, Config=Config)).what
+    with pytest.raises(PluginError, match="register_methods failed") as caught:
+        Registry().add(SimpleNamespace(register_methods=hookimpl(fail)))
+    assert said in caught.value.what
+
+
 def test_one_plugin_may_not_register_a_name_twice() -> None:
     with pytest.raises(NameCollisionError, match=r"plugin 'mine' .* twice"):
         Registry().add(

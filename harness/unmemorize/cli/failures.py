@@ -6,7 +6,7 @@ import errno
 import traceback
 from importlib.metadata import PackageNotFoundError, metadata
 
-from unmemorize.errors import UnmemorizeError
+from unmemorize.errors import UnmemorizeError, said_by
 
 BUG = 70
 """The status of a command that ends by a bug: EX_SOFTWARE of sysexits.h."""
@@ -60,10 +60,7 @@ def _is_memory(error: BaseException) -> bool:
 
 
 def _said(error: BaseException) -> str:
-    try:
-        return " ".join(str(error).split())[:_SAID]
-    except Exception:  # an error whose text raises
-        return "(it cannot say what)"
+    return " ".join(said_by(error).split())[:_SAID]
 
 
 def _origin(error: BaseException) -> str:

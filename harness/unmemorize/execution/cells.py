@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unmemorize.contracts.provider import ModelProvider
-from unmemorize.errors import PluginError, ProvenanceError, listed
+from unmemorize.errors import PluginError, ProvenanceError, listed, said_by
 from unmemorize.evaluation.evaluate import Measured, ValueKey
 from unmemorize.evaluation.metric import Metric
 from unmemorize.execution.act import Outcome, act
 from unmemorize.execution.environment import environment
 from unmemorize.execution.events import Ended, Listener, Row
-from unmemorize.execution.failures import Failure, said_by
+from unmemorize.execution.failures import Failure
 from unmemorize.execution.plan import Cell
 from unmemorize.execution.provenance import check_fingerprint, check_origins
 from unmemorize.execution.recording import failed, record_of

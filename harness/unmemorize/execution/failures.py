@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import NamedTuple
 
-from unmemorize.errors import UnmemorizeError
+from unmemorize.errors import UnmemorizeError, said_by
 from unmemorize.untrusted import plain
 
 LONGEST_REASON, LONGEST_TRACE = 2_000, 20_000
@@ -33,14 +33,6 @@ class Failure(NamedTuple):
     def also(self, words: str) -> Failure:
         """Add something to the reason."""
         return self._replace(reason=kept(f"{self.reason}; {words}", LONGEST_REASON))
-
-
-def said_by(error: BaseException) -> str:
-    """Return the text of an error; what it raises instead is told."""
-    try:
-        return str(error)
-    except BaseException as second:  # an error of a plugin may raise anything
-        return f"(its text raised {type(second).__name__})"
 
 
 def kept(text: str, most: int) -> str:

@@ -6,8 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unmemorize.errors import ConfigError
-from unmemorize.execution.failures import said_by
+from unmemorize.errors import ConfigError, said_by
 from unmemorize.registry.discovery import is_own
 from unmemorize.registry.entries import Kind
 from unmemorize.registry.manager import Registry

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pluggy
 
-from unmemorize.errors import NameCollisionError, PluginError
+from unmemorize.errors import NameCollisionError, PluginError, said_by
 from unmemorize.files.digests import source_digest
 from unmemorize.registry.entries import HOOK_KINDS, KINDS, RUNTIME, Entry, PluginInfo
 from unmemorize.registry.files import import_fix
@@ -62,7 +62,7 @@ def broken_info(about: PluginInfo, error: BaseException) -> PluginInfo:
         said = error.what.removeprefix(f"{about.label}: ")
         text, fix = f"{type(error).__name__}: {said}; expected {error.expected}", error.fix
     else:
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {said_by(error)}"
         fix = import_fix(error) or f"pip install --upgrade {about.distribution}, or pip uninstall {about.distribution}"
     return PluginInfo(about.name, about.distribution, about.version, status="broken", error=text, fix=fix)
 
@@ -103,7 +103,7 @@ def _returned(manager: pluggy.PluginManager, hook: str, about: PluginInfo) -> li
         raise
     except BaseException as error:
         raise PluginError(
-            f"{about.label}: {hook} failed: {type(error).__name__}: {error}",
+            f"{about.label}: {hook} failed: {type(error).__name__}: {said_by(error)}",
             expected="an iterable of " + ("paths" if hook == "register_suites" else "classes"),
             fix=import_fix(error) or f"let {hook} return a list, e.g. `return [MyClass]`",
         ) from error

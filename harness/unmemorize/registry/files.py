@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from unmemorize.errors import PluginError
+from unmemorize.errors import PluginError, said_by
 from unmemorize.files.places import named
 
 
@@ -104,7 +104,7 @@ def _failed(path: Path, error: BaseException) -> PluginError:
     line = error.lineno if isinstance(error, SyntaxError) else last
     place = f"{path}:{line}" if line else str(path)
     return PluginError(
-        f"the plugin file {place} failed to load: {type(error).__name__}: {error}",
+        f"the plugin file {place} failed to load: {type(error).__name__}: {said_by(error)}",
         expected="a file that imports without an error",
         fix=import_fix(error) or f"correct {path.name}; `python {path}` shows the whole traceback",
     )

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import warnings
 
-from unmemorize.errors import listed
+from unmemorize.errors import listed, said_by
 from unmemorize.registry.admission import Admitted
 from unmemorize.registry.hookspecs import CellEvent
 from unmemorize.registry.isolation import TRACKING, isolated_call
@@ -29,7 +29,7 @@ def tell(loaded: Admitted, hook: str, event: CellEvent) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a tracker must not end hours of work
-        return f"raised {type(error).__name__}: {_text(error)}"
+        return f"raised {type(error).__name__}: {said_by(error)}"
     return f"had side effects: {listed(changes)}" if changes else ""
 
 
@@ -38,10 +38,3 @@ def warn(message: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always", RuntimeWarning)
         warnings.warn(message, RuntimeWarning, stacklevel=4)
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException as second:  # an error of a plugin may raise anything
-        return f"(its text raised {type(second).__name__})"

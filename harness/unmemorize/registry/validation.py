@@ -57,10 +57,15 @@ def checked_names(kind: Kind, value: object, plugin: str) -> tuple[str, ...]:
     """
     if kind == "suite":
         return (_suite_name(value, plugin),)
+    where = value.__qualname__ if isinstance(value, type) else f"{type(value).__name__}(...)"
     rules = _layout(value) if kind == "layout" else _broken_rules(kind, value)
-    broken = next(rules, None)
+    try:
+        broken = next(rules, None)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin's own code may run while its class is looked at
+        raise PluginError.raised(f"{plugin}: {where}", error) from error
     if broken is not None:
-        where = value.__qualname__ if isinstance(value, type) else f"{type(value).__name__}(...)"
         raise PluginError(f"{plugin}: {where} {broken.problem}", expected=broken.expected, fix=broken.fix)
     return value.model_types if isinstance(value, Layout) else (str(value.name),)  # type: ignore[attr-defined]
 

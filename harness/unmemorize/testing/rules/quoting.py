@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from unmemorize.errors import UnmemorizeError
+from unmemorize.errors import UnmemorizeError, said_by
 
 
 def said(error: BaseException) -> str:
     """Return an error in one line."""
-    text = error.what if isinstance(error, UnmemorizeError) else str(error)
+    text = error.what if isinstance(error, UnmemorizeError) else said_by(error)
     return f"{type(error).__name__}: {' '.join(text.split())}"
 
 
