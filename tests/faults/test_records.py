@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -288,6 +289,16 @@ def test_a_file_of_which_nothing_is_left_is_empty_and_the_board_says_so(
     assert ("damaged or impossible" in error.value.what) == (name != "empty")
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["records.jsonl", "records/a.jsonl"])
+def test_a_pipe_among_the_records_is_not_waited_for(whole: Whole, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "results"
+    shutil.copytree(whole.results.folder, folder)
+    os.mkfifo(folder / name)
+    Store(folder).upgrade()
+    assert Store(folder).frame().equals(whole.results.frame)
+
+
 def test_1500_single_bits_flipped_never_change_a_record_without_a_word(whole: Whole) -> None:
     true = read_lines(whole.content).frame
     draw = random.Random(3)
@@ -344,6 +355,7 @@ PER_SEQUENCE: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "missing": (lambda mine, _: mine.unlink(), "are missing"),
     "a folder": (lambda mine, _: (mine.unlink(), mine.mkdir()), "are damaged"),
     "of another cell": (lambda mine, other: mine.write_bytes(other.read_bytes()), "are not those of its record"),
+    "a pipe": (lambda mine, other: (mine.unlink(), os.mkfifo(mine)), "are not those of its record"),
 }
 
 

@@ -58,13 +58,23 @@ def write_file(place: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
+def read_file(place: Path) -> bytes:
+    """Return what a file holds; a pipe into which nobody writes holds nothing, and is not waited for.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(place, "rb", opener=_without_waiting) as stream:
+        return stream.read()
+
+
 def _is_stream(place: Path) -> bool:
     """Whether a device or pipe stands there, or what a process has open: nothing that could be renamed over."""
     return place.exists() and (str(place).startswith(_STREAMS) or not (place.is_file() or place.is_dir()))
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a pipe only if somebody reads it: the system would wait for a reader."""
+    """Open a pipe at once, or not at all: the system would wait until somebody holds its other end."""
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if os.name != "nt":
         os.set_blocking(descriptor, True)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from unmemorize.errors import StoreError
-from unmemorize.files.atomic import check_place, write_file
+from unmemorize.files.atomic import check_place, read_file, write_file
 from unmemorize.files.digests import bytes_digest
 from unmemorize.results.lines import Lines, SetAside, encode, read_lines
 from unmemorize.results.merge import latest
@@ -138,7 +138,7 @@ class Store:
         if not path.exists() or (self._lines(path).frame["schema_version"] == SCHEMA_VERSION).all():
             return
         with suppress(OSError):
-            lines = path.read_bytes().split(b"\n")
+            lines = read_file(path).split(b"\n")
             write_file(path, b"\n".join(self._upgraded(line) for line in lines))
 
     def _upgraded(self, line: bytes) -> bytes:
@@ -148,7 +148,7 @@ class Store:
         record = from_row(rows[0])
         place = per_sequence_path(self.folder, record.key)
         with suppress(OSError, pl.exceptions.PolarsError):
-            content = place.read_bytes()
+            content = read_file(place)
             pl.read_parquet(io.BytesIO(content))
             record = record.model_copy(update={"per_sequence_digest": bytes_digest(content)})
         return encode(record).rstrip()
@@ -164,7 +164,7 @@ class Store:
 
     def _lines(self, path: Path) -> Lines:
         try:
-            content = path.read_bytes()
+            content = read_file(path)
         except OSError as problem:
             raise unusable(self.folder, "read", problem) from problem
         lines = read_lines(content, path.relative_to(self.folder).as_posix())
@@ -180,7 +180,7 @@ class Store:
         known = {digest for digest in digests if digest is not None}
         place = per_sequence_path(self.folder, key)
         try:
-            content = place.read_bytes()
+            content = read_file(place)
             if known and bytes_digest(content) not in known:
                 raise _bad_values(place, "are not those of its record")
             return pl.read_parquet(io.BytesIO(content))
