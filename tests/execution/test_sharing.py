@@ -35,6 +35,8 @@ def run(folder: Path, methods: dict[str, Any], *, plugin: str = TOY, **options: 
     registry = Registry.load("none")
     (folder / "toy.py").write_text(plugin)
     registry.add_file(folder / "toy.py")
+    for also in options.pop("plugins", ()):
+        registry.add(also)
     suite = {
         "name": "shared",
         "description": "d",
@@ -116,3 +118,22 @@ def test_code_of_a_package_that_changes_under_a_run_is_refused(tmp_path: Path, m
         ProvenanceError, match=r"the provider 'toy' is .* where it runs, and was .* when the run was pla"
     ):
         check_origins(cell, registries[1])
+
+
+@pytest.mark.parametrize("executor", ["inline", "processes"])
+def test_a_cell_that_another_run_finished_meanwhile_is_not_run_again(tmp_path: Path, executor: str) -> None:
+    class Hurries:
+        """Another run overtakes this one when its base is measured."""
+
+        @unmemorize.hookimpl
+        def cell_finished(self, event: unmemorize.CellEvent) -> None:
+            if event.method == "base":
+                run(tmp_path, methods, executor="inline")
+
+    methods: dict[str, Any] = {"durable": {}, "activations": {}}
+    results = run(tmp_path, methods, executor=executor, plugins=[Hurries()])
+    assert results.frame["method"].sort().to_list() == ["activations", "base", "durable"]
+    assert results.report is not None
+    assert (results.report.done, results.report.cached) == (1, 2)
+    written = (tmp_path / "results" / "records").glob("*.jsonl")
+    assert sum(len(shard.read_text().splitlines()) for shard in written) == 3

@@ -147,11 +147,15 @@ def _shard(folder: Path, _run: str, _process: int) -> Shard:
 
 
 def claimed(task: ChunkTask, cell: Cell) -> Claim | nullcontext[None] | None:
-    """Return the claim on a cell, or None while another run holds it."""
+    """Return the claim on a cell, or None while another run holds it, or where one has finished the cell meanwhile."""
     try:
-        return Claim.take(task.folder / CLAIMS / cell.key)
+        claim = Claim.take(task.folder / CLAIMS / cell.key)
     except OSError:  # then a record cannot be written either, which is told in its place
         return nullcontext()
+    if claim is not None and Store(task.folder).mentions(cell.key) and recorded(task, [cell]):
+        claim.release()
+        return None
+    return claim
 
 
 _OWN = threading.local()

@@ -109,6 +109,13 @@ class Store:
         """Return the latest record of a cell, or None."""
         return self.read().record(key)
 
+    def mentions(self, key: str) -> bool:
+        """Whether any file names a cell: a quick look before `record`, which believes nothing unchecked."""
+        try:
+            return any(key.encode() in path.read_bytes() for path in self._files())
+        except OSError:  # it says no more than that, and `record` says why
+            return True
+
     def per_sequence(self, key: str) -> pl.DataFrame | None:
         """Return a cell's values of single sequences, or None where there are none.
 
