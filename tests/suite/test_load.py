@@ -248,7 +248,7 @@ class TestPluginFiles:
 
 
 def test_executors_are_checked(registry: Registry, written: Written) -> None:
-    with pytest.raises(UnknownNameError, match="no executor is called 'workrs'"):
+    with pytest.raises(UnknownNameError, match=r"no executor is called 'workrs'[\s\S]*one of .*inline"):
         load_suite(written(""), registry, overrides=["run.executor=workrs"])
     with pytest.raises(ConfigError, match=r"run\.executor_config\.wrkers is not a setting"):
         load_suite(written("[run]\nexecutor='workers'\nexecutor_config={wrkers=1}"), registry)

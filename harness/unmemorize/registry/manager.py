@@ -215,15 +215,17 @@ class Registry:
         """Return the path of the suite called `name`."""
         return Path(self._only("suite", name).value)
 
-    def get(self, kind: Kind, name: str, *, where: str = "") -> Any:
-        """Return the class (or layout, or path) of `kind` called `name`; `where` says in errors who asked.
+    def get(self, kind: Kind, name: str, *, where: str = "", also: Iterable[str] = ()) -> Any:
+        """Return the class (or layout, or path) of `kind` called `name`.
+
+        Errors say with `where` who asked, and name `also` what may be asked for beside what is registered.
 
         Raises:
             UnknownNameError: nothing is called that (for layouts: LayoutError).
             NameCollisionError: two plugins registered that name.
             BrokenPluginError: a plugin of that name failed to load.
         """
-        return self._only(kind, name, where).value
+        return self._only(kind, name, where, also).value
 
     def origin(self, kind: Kind, name: str) -> PluginOrigin:
         """Return where the thing of `kind` called `name` came from; raises what `get` raises."""
@@ -300,7 +302,7 @@ class Registry:
                     f"{what}{info.label} failed to load: {info.error}", expected="a plugin that loads", fix=info.fix
                 )
 
-    def _only(self, kind: Kind, name: str, where: str = "") -> Entry:
+    def _only(self, kind: Kind, name: str, where: str = "", also: Iterable[str] = ()) -> Entry:
         found = self._entries(kind, name)
         if len(found) == 1:
             return found[0]
@@ -310,7 +312,7 @@ class Registry:
         broken = [info.label for info in self._broken]
         if kind == "layout":
             raise LayoutError.unknown(name, self.names(kind), broken=broken)
-        raise UnknownNameError(kind, name, self.names(kind), where=where, broken=broken)
+        raise UnknownNameError(kind, name, [*self.names(kind), *also], where=where, broken=broken)
 
 
 def _noted(loaded: Admitted, changes: Iterable[str]) -> Admitted:

@@ -191,7 +191,7 @@ def checked_run(run: RunSettings, registry: Registry, source: str, folder: Path)
     if name == INLINE:
         validated(StrictConfig, run.executor_config, place._replace(shown=""))
         return run.model_copy(update={"executor": name})
-    config = registry.get("executor", name, where=source).Config
+    config = registry.get("executor", name, where=source, also=[INLINE]).Config
     values = {key: _beside(folder, key, value, config) for key, value in run.executor_config.items()}
     validated(config, values, place)
     return run.model_copy(update={"executor": name, "executor_config": values})
