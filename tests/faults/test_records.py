@@ -16,6 +16,7 @@ import pytest
 import unmemorize
 from unmemorize.errors import RecordError, StoreError
 from unmemorize.leaderboard.markdown import to_markdown
+from unmemorize.registry.hookspecs import hookimpl
 from unmemorize.registry.manager import Registry
 from unmemorize.results.lines import read_lines, sealed
 from unmemorize.results.record import Record
@@ -287,6 +288,29 @@ def test_a_file_of_which_nothing_is_left_is_empty_and_the_board_says_so(
     with pytest.raises(StoreError, match="there are no records to make a board from") as error:
         _ = unmemorize.load_results(tmp_path).board
     assert ("damaged or impossible" in error.value.what) == (name != "empty")
+
+
+def test_records_that_are_removed_while_a_run_goes_on_are_missed_and_the_next_run_writes_them(
+    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNMEMORIZE_EXECUTOR", "inline")
+    folder = tmp_path / "results"
+
+    class Remover:
+        told = 0
+
+        @hookimpl
+        def cell_finished(self, event: object) -> None:
+            self.told += 1
+            if self.told == 2:
+                shutil.rmtree(folder)
+
+    registry = Registry.load("none")
+    registry.add_file(TOY)
+    registry.add(Remover(), name="remover")
+    with pytest.warns(RuntimeWarning, match=rf"^2 records of this run are not in {folder} any more"):
+        unmemorize.run(SUITE, registry=registry, results=folder, device="cpu")
+    assert numbers(run(folder)) == numbers(whole.results)
 
 
 @pytest.mark.timeout(60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +18,7 @@ from unmemorize.execution.runtime import Runtime
 from unmemorize.execution.supervisor import CLAIMS, ChunkTask
 from unmemorize.execution.watching import ForeignProgress, Tracker
 from unmemorize.files.claims import Claim
+from unmemorize.registry.trackers import warn
 from unmemorize.results.record import BASE, Record
 from unmemorize.results.store import Contents, Store
 
@@ -86,6 +87,7 @@ def run_suite(
     if waiting:
         store.check_writable()
         _run(cells, waiting, tracker, _RunInputs(registry, folder, found, runtime, how, deaths))
+        _warn_of_lost({cell.key for cell in waiting} - set(store.latest()["key"]), folder)
     statuses = tracker.statuses
     return RunReport(
         folder=folder,
@@ -126,6 +128,12 @@ def _run(cells: Sequence[Cell], waiting: Sequence[Cell], tracker: Tracker, given
     finally:
         if heartbeat is not None:
             heartbeat.release()
+
+
+def _warn_of_lost(keys: Collection[str], folder: Path) -> None:
+    """Say that records which this run wrote are gone: a plugin, or somebody, removed them behind its back."""
+    if keys:
+        warn(f"{len(keys)} records of this run are not in {folder} any more; the same command runs their cells again")
 
 
 def _bases(cells: Sequence[Cell], waiting: Sequence[Cell], found: Contents) -> Mapping[str, Record]:
