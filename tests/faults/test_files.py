@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM
 
 import unmemorize
 from unmemorize import Context, Mitigation, UnmemorizeError
+from unmemorize.cli import main
 from unmemorize.errors import UnwritableError
 from unmemorize.files.atomic import write_file
 from unmemorize.files.places import writing
@@ -306,6 +307,19 @@ def here(tmp_path: Path) -> Path:
 
 def in_three_parts(stderr: str) -> bool:
     return [line.split(":")[0].strip() for line in stderr.splitlines()] == ["error", "expected", "fix"]
+
+
+def test_a_working_folder_that_was_removed_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with chdir(tmp_path), pytest.MonkeyPatch.context() as patch:
+        os.mkdir("gone")
+        os.chdir("gone")
+        os.rmdir("../gone")
+        patch.setattr(sys, "argv", ["unmemorize", "run", str(tmp_path / "toys.toml")])
+        with pytest.raises(SystemExit, match="2"):
+            main()
+    stderr = capsys.readouterr().err
+    assert in_three_parts(stderr), stderr
+    assert "the working folder is not there any more" in stderr
 
 
 @pytest.mark.parametrize("name", PLACES)

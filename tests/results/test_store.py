@@ -209,6 +209,8 @@ def test_values_of_single_sequences_lie_beside_the_record(store, shard, make_rec
 def test_when_the_values_of_single_sequences_cannot_be_written_there_is_no_record(store, shard, make_record):
     store.folder.mkdir(parents=True)
     (store.folder / "per_sequence").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot be written: .*per_sequence: File exists"):
+        store.check_writable()
     with pytest.raises(StoreError):
         shard.append(make_record("a"), pl.DataFrame({"id": [1]}))
     assert store.frame().is_empty()
@@ -302,14 +304,14 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, make_record):
 @pytest.mark.parametrize("name", ["records.jsonl", "records/shard.jsonl"])
 def test_a_file_of_records_that_cannot_be_opened_is_named(tmp_path, name):
     (tmp_path / name).mkdir(parents=True)
-    with pytest.raises(StoreError, match="cannot be read: Is a directory"):
+    with pytest.raises(StoreError, match=r"cannot be read: .*jsonl: Is a directory"):
         Store(tmp_path).frame()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_named(tmp_path, make_record):
     tmp_path.chmod(0o500)
-    with pytest.raises(StoreError, match="cannot be written: Permission denied") as error:
+    with pytest.raises(StoreError, match=r"cannot be written: .*Permission denied") as error:
         Store(tmp_path).shard().append(make_record())
     assert "ls -ld" in error.value.fix
 

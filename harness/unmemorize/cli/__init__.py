@@ -92,6 +92,7 @@ def main() -> None:
     open_streams()
     warnings.showwarning = _show_warning
     try:
+        _check_working_folder()
         group(standalone_mode=True, color=False if os.environ.get("NO_COLOR") else None)
     except (SystemExit, KeyboardInterrupt):
         raise
@@ -105,6 +106,18 @@ def main() -> None:
             else:
                 click.echo(_shown(in_parts), err=True)
         sys.exit(status_of(error))
+
+
+def _check_working_folder() -> None:
+    """Refuse to start in a folder that was removed: libraries that find themselves nowhere end the process."""
+    try:
+        os.getcwd()
+    except OSError as gone:
+        raise UnmemorizeError(
+            "the working folder is not there any more",
+            expected="a folder from which relative paths can start",
+            fix="cd to a folder that exists, then give the same command again",
+        ) from gone
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

@@ -69,16 +69,18 @@ def per_sequence_path(folder: Path, key: str) -> Path:
 
 def unusable(folder: Path, verb: str, problem: OSError) -> StoreError:
     """Return the error of a results folder that cannot be read or written."""
-    if isinstance(problem, (NotADirectoryError, FileExistsError)):
+    if isinstance(problem, (NotADirectoryError, FileExistsError)) and not folder.is_dir():
         return StoreError(
             f"{folder} is not a folder",
             expected=f"a results folder, which holds {SHARDS}/*.jsonl or {LEGACY}",
             fix=f"name the folder, e.g. {folder.parent}",
         )
+    place = problem.filename or folder
+    inside = f"{place}: " if str(place) != str(folder) else ""
     return StoreError(
-        f"the results folder {folder} cannot be {verb}: {problem.strerror or problem}",
+        f"the results folder {folder} cannot be {verb}: {inside}{problem.strerror or problem}",
         expected="a folder that you may read and write, on a disk with free space",
-        fix=f"check `ls -ld {folder}` and `df -h {folder}`, or choose another folder",
+        fix=f"check `ls -ld {place}` and `df -h {folder}`, or choose another folder",
     )
 
 
