@@ -150,7 +150,8 @@ class WorkerProcess:
         self._output.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_tail") and not self._connection.closed:
+        started = hasattr(self, "_tail") and self._process.pid is not None
+        if started and not self._connection.closed:
             self.kill()
 
     @property
