@@ -220,8 +220,12 @@ def test_ctrl_c_while_plugins_are_checked_or_loaded(monkeypatch: pytest.MonkeyPa
     assert result.stderr == "\ninterrupted: nothing was changed; the same command starts again\n"
 
 
-@pytest.mark.parametrize("executor", [[], ["--executor", "processes"]], ids=["here", "processes"])
-def test_a_run_that_is_interrupted_goes_on(place: Path, executor: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "executor"),
+    [(signal.SIGINT, 130, []), (signal.SIGTERM, 143, []), (signal.SIGINT, 130, ["--executor", "processes"])],
+    ids=["here", "terminated", "processes"],
+)
+def test_a_run_that_is_interrupted_goes_on(place: Path, number: int, status: int, executor: list[str]) -> None:
     waiting = NOISE.replace('print("acting")', 'open("acting", "w").close(); import time; time.sleep(300)')
     (place / "noisy.py").write_text(waiting)
     command = [sys.executable, "-m", "unmemorize", "run", "toys.toml", "--device", "cpu", *executor]
@@ -231,12 +235,13 @@ def test_a_run_that_is_interrupted_goes_on(place: Path, executor: list[str]) -> 
         end = time.monotonic() + 120
         while not (place / "acting").exists() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: every process of the group
+        os.killpg(process.pid, number)  # as a terminal does it: every process of the group
         _, said = process.communicate(timeout=60)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 130, said
+    assert process.returncode == status, said
+    assert not (place / "unmemorize-results" / "toys" / "claims").exists()
     assert said.splitlines()[-1] == (
         "interrupted: 2 done cells are kept in unmemorize-results/toys; the same command goes on with the others"
     )

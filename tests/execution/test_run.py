@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import unmemorize
-from unmemorize import Context, Method, Testbed
+from unmemorize import ConfigError, Context, Method, Testbed
 from unmemorize.registry.hookspecs import CellEvent, hookimpl
 from unmemorize.registry.manager import Registry
 from unmemorize.results.store import Store
@@ -55,6 +55,16 @@ def test_base_and_methods_become_records(run_toys: Run) -> None:
     extraction = next(v for v in base.values if v.metric == "extraction@4+8" and v.set == "forget" and v.part == "all")
     assert extraction.before == extraction.after == 100.0
     assert base.edited == 0
+
+
+def test_one_name_stands_for_a_list_of_one(tmp_path: Path) -> None:
+    toy = str(Path(__file__).parents[1] / "assets" / "toy.py")
+    suite = {"name": "s", "description": "d", "testbed": {"toy": {"provider": "toy"}},
+             "metric": {"extraction": {}, "accuracy": {}}, "method": EDITS}  # fmt: skip
+    results = unmemorize.run(suite, plugins=toy, methods="durable", results=tmp_path / "r", device="cpu")
+    assert set(results.frame["method"]) == {"base", "durable"}
+    with pytest.raises(ConfigError, match=r"run\(\) got both plugins and a registry"):
+        unmemorize.run(suite, plugins=toy, registry=Registry.load("none"), results=tmp_path / "r")
 
 
 def test_a_record_says_how_to_make_it_again(run_toys: Run) -> None:

@@ -71,7 +71,7 @@ def run(  # noqa: PLR0913  as `find`: keywords
         deadline: seconds that a cell may take, once its testbed is loaded; a worker process that goes on is ended.
         memory: bytes of main memory that a worker process may hold (`"4GiB"`); inline, nothing is limited.
         retry: try cells again in which worker processes died twice, too.
-        registry: a registry of one's own, instead of what is installed.
+        registry: a registry of one's own, instead of what is installed and `plugins`.
         progress: where progress is shown; nowhere by default.
 
     Raises:
@@ -89,7 +89,8 @@ def run(  # noqa: PLR0913  as `find`: keywords
     from unmemorize.suite.load import load_suite
     from unmemorize.suite.model import INLINE, Suite
 
-    registry = registry or load_registry(plugins)
+    registry = _with_plugins(registry, plugins)
+    methods = [methods] if isinstance(methods, str) else methods
     loaded = (
         suite
         if isinstance(suite, Suite)
@@ -160,12 +161,26 @@ def export(
     return export_testbed(entries[testbed], said.seed, registry, runtime, Path(folder))
 
 
+def _with_plugins(registry: Registry | None, plugins: Iterable[str | Path | object]) -> Registry:
+    from unmemorize.errors import ConfigError
+
+    if registry is None:
+        return load_registry(plugins)
+    if plugins != ():
+        raise ConfigError(
+            "run() got both plugins and a registry",
+            expected="one of the two: a registry holds its plugins already",
+            fix="add them to it: registry.add_file('my_plugin.py'), or registry.add(plugin)",
+        )
+    return registry
+
+
 def load_registry(plugins: Iterable[str | Path | object] = ()) -> Registry:
     """Return the installed plugins together with the given files and objects."""
     from unmemorize.registry.manager import Registry
 
     registry = Registry.load()
-    for plugin in plugins:
+    for plugin in [plugins] if isinstance(plugins, (str, Path)) else plugins:
         if isinstance(plugin, (str, Path)):
             registry.add_file(plugin)
         else:

@@ -6,7 +6,9 @@ import functools
 import math
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -265,12 +267,33 @@ def _limit_threads(_context: click.Context, _parameter: click.Parameter, threads
 
 @contextmanager
 def interruptible(kept: Callable[[], str]) -> Iterator[None]:
-    """At Ctrl-C, say what was kept and how to go on, and end with status 130."""
+    """At Ctrl-C or SIGTERM, say what was kept and how to go on, and end with status 130, or 143."""
+    terminated = False
+
+    def terminate(_number: int, _frame: object) -> None:
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt
+
     try:
-        yield
+        with _handled(signal.SIGTERM, terminate):
+            yield
     except KeyboardInterrupt:
         echo(f"\ninterrupted: {kept()}", err=True)
-        raise SystemExit(130) from None
+        raise SystemExit(143 if terminated else 130) from None
+
+
+@contextmanager
+def _handled(number: signal.Signals, handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Handle a signal inside, in the main thread, if nothing but the system handles it."""
+    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(number) is signal.SIG_DFL
+    if mine:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        if mine:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def load_registry(plugins: tuple[Path, ...]) -> Registry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -128,6 +129,8 @@ def _run(cells: Sequence[Cell], waiting: Sequence[Cell], tracker: Tracker, given
     finally:
         if heartbeat is not None:
             heartbeat.release()
+        with suppress(OSError):  # other runs on the folder hold claims still
+            (folder / CLAIMS).rmdir()
 
 
 def _warn_of_lost(keys: Collection[str], folder: Path) -> None:

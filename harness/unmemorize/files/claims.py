@@ -49,6 +49,14 @@ class Claim:
             OSError: its folder cannot be made, read or written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return cls._take(path, stale_after)
+        except FileNotFoundError:  # somebody has removed the folder, which was empty, at that moment
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return cls._take(path, stale_after)
+
+    @classmethod
+    def _take(cls, path: Path, stale_after: float) -> Claim | None:
         before = _chain(path)
         if before and not _stale(before[-1], stale_after):
             return None
