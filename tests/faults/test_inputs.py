@@ -106,7 +106,7 @@ FILES: dict[str, tuple[Any, str]] = {
     "nan_mask.jsonl": ('{"input_ids": [1, 2], "attention_mask": [NaN, 1]}', "line 1: attention_mask is [nan, 1]"),
     "nul.jsonl": (b"\0\0\0\n", "line 1: not JSON"),
     "cp1252.jsonl": ('{"text": "\u00e9"}'.encode("cp1252"), "is not UTF-8 text (byte"),
-    "packed.jsonl": (gzip.compress(b"[1, 2]\n"), "is not UTF-8 text (byte 1)"),
+    "packed.jsonl": (gzip.compress(b"[1, 2]\n", mtime=0), "is not UTF-8 text (byte 1)"),
     "cut.parquet": (parquet([[1, 2]])[:-20], "cannot be read: parquet: File out of specification"),
     "forged.parquet": (parquet([[1, 2]], slice(-8, -4)), "cannot be read: parquet"),
     "damaged.parquet": (parquet([[1, 2]], slice(-60, -40)), "cannot be read: parquet"),
@@ -139,7 +139,7 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("cut.txt.gz", gzip.compress(b"text " * 100)[:-20]),
+        ("cut.txt.gz", gzip.compress(b"text " * 100, mtime=0)[:-20]),
         ("forged.txt.gz", b"\x1f\x8b" + b"\0" * 40),
         ("text.txt.bz2", b"no bz2"),
         ("dump.xml", b"<mediawiki><page>&lol;</page>"),
