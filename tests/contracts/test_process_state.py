@@ -66,7 +66,7 @@ GLOBAL: list[tuple[Callable[[], object], str]] = [
     (lambda: os.chdir("/"), "the working folder was changed"),
     (lambda: setattr(sys, "stdout", io.StringIO()), "sys.stdout was replaced"),
     (lambda: warnings.simplefilter("ignore"), "filters for all warnings were set"),
-    (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN), "the handler of SIGINT was replaced"),
+    (lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN), "the handler of SIGTERM was replaced"),
     (lambda: locale.setlocale(locale.LC_ALL, "C"), "the locale was changed"),
     (lambda: setattr(torch.Tensor, "add", print), "torch.Tensor.add was replaced"),
     (lambda: setattr(json, "dumps", print), "json.dumps was replaced"),

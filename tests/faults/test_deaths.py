@@ -192,6 +192,7 @@ def test_fatal_providers_fail_their_own_cells(runs: Runs, undisturbed: dict[str,
     assert numbers(unmemorize.Results(toys, results.folder)) == undisturbed
 
 
+@pytest.mark.filterwarnings("ignore:.* records of this run are not in")
 def test_deleted_results_are_made_again(
     runs: Runs, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, Any]
 ) -> None:

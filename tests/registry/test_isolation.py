@@ -24,7 +24,7 @@ LINES = {
     "import sys; sys.stdout = open('/dev/null', 'w')": "sys.stdout was replaced",
     "import warnings; warnings.simplefilter('ignore')": "filters for all warnings were set",
     "import warnings; warnings.resetwarnings()": "filters for all warnings were set",
-    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)": "the handler of SIGINT was replaced",
+    "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)": "the handler of SIGTERM was replaced",
 }
 
 
