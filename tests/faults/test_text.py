@@ -353,7 +353,7 @@ PRIVATE = {
     "/home/bob/x/y.txt and more": "…/y.txt and more",
     'File "/data/big set/a.py", line 3': 'File "…/a.py", line 3',
     f'File "{os.path.realpath(pl.__file__)}", line 2': 'File "polars/__init__.py", line 2',
-    "/tmp/a/b: no file; /c/d/e": "…/b: no file; …/e",
+    "/srv/a/b: no file; /c/d/e": "…/b: no file; …/e",
     "t[model=/data/x/y,layers=2]": "t[model=…/y,layers=2]",
     r"C:\Users\alice\x.txt": "…/x.txt",
     "https://alice:password@x.y/a": "https://[hidden]@x.y/a",
